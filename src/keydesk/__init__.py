@@ -1,0 +1,46 @@
+"""Keydesk: API keys for Flask, and for whatever stands behind it.
+
+    import keydesk
+    desk = keydesk.open_desk()
+    issued = desk.issue(name="Mobile app", scopes=["orders:read"])
+    desk.verify(issued.secret, scopes=["orders:read"]).allowed
+
+Importing this loads neither Flask nor SQLAlchemy. The Flask extension is `keydesk.flask`.
+"""
+
+from .build import open_desk
+from .clock import Clock, SystemClock
+from .decision import Allowed, Check, Decision, Denied, Reason, Refused
+from .desk import Desk, HeldKey
+from .errors import (
+    DuplicateSecret,
+    ImportRefused,
+    InvalidField,
+    KeydeskError,
+    KeyNotFound,
+    NotPermitted,
+    SchemaMismatch,
+    SettingsError,
+    StateConflict,
+    StoreError,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+from .keys.limits import Limit, Period, Quota
+from .keys.networks import Networks
+from .keys.record import IssuedKey, Key, Secret, Status
+from .keys.scopes import Scopes
+from .keys.secret import Environment
+from .ports import Page
+from .redaction import RedactSecrets
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "open_desk", "Desk", "Clock", "SystemClock",
+    "Key", "Secret", "IssuedKey", "HeldKey", "Status", "Environment", "Scopes", "Networks", "Limit", "Quota", "Period",
+    "Decision", "Allowed", "Denied", "Reason", "Check", "Page",
+    "KeydeskError", "SettingsError", "InvalidField", "KeyNotFound", "StateConflict", "DuplicateSecret",
+    "NotPermitted", "ImportRefused", "Refused", "StoreError", "StoreReadOnly", "StoreUnavailable", "SchemaMismatch",
+    "RedactSecrets",
+]  # fmt: skip

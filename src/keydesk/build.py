@@ -1,0 +1,88 @@
+"""Core: from settings to a desk. The only module that knows the concrete parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .clock import Clock, SystemClock
+from .desk import Desk
+from .errors import InvalidField, SettingsError
+from .keys.digest import Digester
+from .keys.held import Mint
+from .keys.secret import SecretFormat
+from .ports import KeyStore
+from .settings import Settings, read_environment, read_settings
+from .stores.config import ConfigStore
+from .stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+STAND_ALONE_STORE = "sqlite:///instance/keydesk.db"
+
+
+def open_desk(settings: Mapping[str, Any] | None = None, *, clock: Clock | None = None) -> Desk:
+    """Return the desk of these settings, or of those in the environment.
+
+    Args:
+        settings: Names as in the reference of settings, to values. None reads the environment and the TOML file that
+            `KEYDESK_CONFIG` names. Without a store among them, keys are kept in `instance/keydesk.db`.
+        clock: What tells the time; the system's by default.
+
+    Raises:
+        SettingsError: Settings cannot be used. All problems are in it, each with its fix.
+    """
+    given = read_environment() if settings is None else settings
+    return build_desk(read_settings(given, default_store=STAND_ALONE_STORE), clock=clock)
+
+
+def build_desk(settings: Settings, *, engine: Engine | None = None, clock: Clock | None = None) -> Desk:
+    """Return the desk of settings that were read before.
+
+    Args:
+        settings: From `read_settings`.
+        engine: Keep keys in this SQLAlchemy engine's database, whatever `settings.store` says.
+        clock: What tells the time; the system's by default.
+
+    Raises:
+        SettingsError: The store cannot be opened with these settings.
+    """
+    clock = clock or SystemClock()
+    mint = Mint(
+        SecretFormat(settings.prefix), Digester(current=settings.pepper, previous=settings.previous_peppers)
+    )
+    return Desk(store=_open_store(settings, engine, mint, clock), mint=mint, clock=clock)
+
+
+def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> KeyStore:
+    if engine is not None:
+        from .stores.sql import SqlStore
+
+        return SqlStore(engine, clock)
+    kind, _, rest = settings.store.partition(":")
+    if kind == "memory":
+        return MemoryStore(clock)
+    if kind == "config":
+        try:
+            return ConfigStore(settings.api_key, settings.api_keys, mint, clock)
+        except InvalidField as error:
+            raise SettingsError([f"API_KEY or API_KEYS: {error}"]) from None
+    if kind == "file":
+        return _open_file(rest, mint, clock)
+    from .stores.engines import open_engine
+    from .stores.sql import SqlStore
+
+    return SqlStore(open_engine(settings.store), clock, own=True)
+
+
+def _open_file(text: str, mint: Mint, clock: Clock) -> KeyStore:
+    path = Path(text.removeprefix("//"))
+    if path.suffix.lower() not in (".yml", ".yaml", ".toml"):
+        raise SettingsError(
+            [f"KEYDESK_STORE names the file {text!r}; its name must end in .yml, .yaml or .toml"]
+        )
+    from .stores.file import FileStore
+
+    return FileStore(path, mint, clock)

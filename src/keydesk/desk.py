@@ -1,0 +1,584 @@
+"""Core: the desk. It issues, rotates, updates, disables and revokes keys, and verifies them.
+
+A change checks who may, builds the new record and one event, and hands both to the store, which puts them in force
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from . import explain
+from .clock import Clock
+from .decision import Allowed, Check, Decision, Refused
+from .errors import InvalidField, KeyNotFound, NotPermitted, StateConflict, StoreReadOnly
+from .events import (
+    ChainedEvent,
+    ChainReport,
+    Event,
+    KeyDeleted,
+    KeyDisabled,
+    KeyEnabled,
+    KeyImported,
+    KeyIssued,
+    KeyPruned,
+    KeyRevoked,
+    KeyRotated,
+    KeyUpdated,
+)
+from .keys.authority import excess, problems_of_caller
+from .keys.held import Mint
+from .keys.record import (
+    FIELD_NAMES,
+    MAX_REASON_CHARACTERS,
+    MAX_SECRETS,
+    IssuedKey,
+    Key,
+    KeyFields,
+    Secret,
+    Status,
+    mint_key_id,
+    parse_fields,
+    parse_text,
+    update_fields,
+)
+from .keys.scopes import Requirement
+from .ports import Change, KeyFilter, KeyStore, Page, WritableKeyStore
+from .verifier import Verifier
+
+DEFAULT_OVERLAP = timedelta(hours=24)
+MAX_OVERLAP = timedelta(days=366)
+DEFAULT_ACTOR = "python"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key whose secret a client already holds, to be imported: its fields, and what `Mint.secret` made of it."""
+
+    fields: KeyFields
+    secret: Secret
+
+
+class Desk:
+    """The desk of one store.
+
+    Every method that changes something takes `by` and `actor`. `by` is the key of the caller on whose behalf it
+    happens: then the change goes no further than what that key holds. Without it the code that calls is trusted, and
+    `actor` says who it is. Both end up in the event.
+    """
+
+    def __init__(self, *, store: KeyStore, mint: Mint, clock: Clock) -> None:
+        self.store = store
+        self.mint = mint
+        self.clock = clock
+        self.verifier = Verifier(store, mint.digester, mint.secret_format, clock)
+
+    # Verifying
+
+    def verify(
+        self,
+        secret: str | None,
+        *,
+        scopes: Iterable[str] = (),
+        any_of: Iterable[str] = (),
+        client_address: str | None = None,
+    ) -> Decision:
+        """Return whether the holder of a secret may pass.
+
+        Args:
+            secret: What the client presented; None or empty for nothing.
+            scopes: All of them are needed.
+            any_of: At least one of them is needed.
+            client_address: Where the request came from. A key with networks is refused without it.
+
+        Raises:
+            InvalidField: A scope asked for is none. Nothing a client sends raises.
+        """
+        return self.verifier.verify(secret, requirement_of(tuple(scopes), tuple(any_of)), client_address)
+
+    def require(
+        self,
+        secret: str | None,
+        *,
+        scopes: Iterable[str] = (),
+        any_of: Iterable[str] = (),
+        client_address: str | None = None,
+    ) -> Key:
+        """Return the key a secret belongs to, if its holder may pass. Arguments as for `verify`.
+
+        Raises:
+            Refused: The holder may not; its `decision` says why.
+            InvalidField: A scope asked for is none.
+        """
+        decision = self.verify(secret, scopes=scopes, any_of=any_of, client_address=client_address)
+        if isinstance(decision, Allowed):
+            return decision.key
+        raise Refused(decision)
+
+    def explain(
+        self,
+        secret: str | None,
+        *,
+        scopes: Iterable[str] = (),
+        any_of: Iterable[str] = (),
+        client_address: str | None = None,
+    ) -> tuple[Decision, list[Check]]:
+        """Return the decision about a secret and every check behind it, in order, each with its fix.
+
+        Raises:
+            InvalidField: A scope asked for is none.
+        """
+        requirement = requirement_of(tuple(scopes), tuple(any_of))
+        return explain.explain(self.verifier, secret, requirement, client_address)
+
+    # Changing
+
+    def issue(
+        self,
+        *,
+        name: str,
+        owner: str | None = None,
+        description: str = "",
+        environment: str = "live",
+        scopes: Iterable[str] = (),
+        networks: Iterable[str] = (),
+        limits: Iterable[str] = (),
+        quotas: Iterable[str] = (),
+        expires_at: datetime | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> IssuedKey:
+        """Make a key and its secret. The secret is in the result and nowhere else, ever.
+
+        Args:
+            name, owner, description, environment, scopes, networks, limits, quotas, expires_at: See `KeyFields`.
+            by, actor: See `Desk`.
+
+        Raises:
+            InvalidField: A field cannot be used.
+            NotPermitted: `by` would give more than it holds.
+            StoreReadOnly: Keys of this store are made by editing a file or the configuration.
+            StoreUnavailable: The store does not answer. Nothing was issued.
+        """
+        given = parse_fields(
+            {
+                "name": name,
+                "owner": owner,
+                "description": description,
+                "environment": environment,
+                "scopes": scopes,
+                "networks": networks,
+                "limits": limits,
+                "quotas": quotas,
+                "expires_at": expires_at,
+            }
+        )
+        now = self.clock.now()
+        if given.expires_at is not None and given.expires_at <= now:
+            raise InvalidField("expires_at", f"{given.expires_at.isoformat()} is not in the future")
+        self._permit(by, given.owner, given)
+        text = self.mint.secret_format.mint(given.environment)
+        key = _new_key(given, self.mint.secret(text, number=1, now=now), now)
+        event = KeyIssued(**_about(key, now, by, actor), details=_details_of(key))
+        self._writable().add([(key, event)])
+        return IssuedKey(key, text)
+
+    def import_keys(self, held: Iterable[HeldKey], *, actor: str = DEFAULT_ACTOR) -> int:
+        """Take in keys whose secrets clients already hold, all or none, and return how many.
+
+        The iterable is read as it goes, in bounded memory. What it raises is raised on, and nothing is imported.
+
+        Raises:
+            DuplicateSecret: A secret is in the store already, or twice among these.
+            StoreReadOnly: Keys of this store are made by editing a file or the configuration.
+            StoreUnavailable: The store does not answer. Nothing was imported.
+        """
+        now = self.clock.now()
+
+        def keys() -> Iterator[tuple[Key, Event]]:
+            for one in held:
+                key = _new_key(one.fields, one.secret, now)
+                yield key, KeyImported(**_about(key, now, None, actor), details=_details_of(key))
+
+        return self._writable().add(keys())
+
+    def rotate(
+        self,
+        key_id: str,
+        *,
+        overlap: timedelta = DEFAULT_OVERLAP,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> IssuedKey:
+        """Make a new secret for a key. The earlier ones go on for the overlap and then end; the key stays the same.
+
+        Args:
+            key_id: Which key.
+            overlap: 0 to 366 days; 0 ends the earlier secrets at once.
+            by, actor: See `Desk`.
+
+        Raises:
+            InvalidField: The overlap is out of range.
+            KeyNotFound: No key has this id.
+            StateConflict: The key is not active, or has 10 secrets that still go on.
+            NotPermitted: `by` may not touch this key, or the key holds more than `by` does.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+        if not timedelta(0) <= overlap <= MAX_OVERLAP:
+            raise InvalidField("overlap", f"must be 0 to {MAX_OVERLAP.days} days, not {overlap}")
+        text = ""
+
+        def decide(key: Key, now: datetime) -> Change:
+            nonlocal text
+            self._permit(by, key.owner, key)
+            _require_status(key, now, (Status.ACTIVE,), "rotated")
+            text = self.mint.secret_format.mint(key.environment)
+            secret = self.mint.secret(text, number=key.secrets[-1].number + 1, now=now)
+            after = _changed(key, now, secrets=(*_phase_out(key, now, now + overlap), secret))
+            details = {
+                "secret": secret.number,
+                "hint": secret.hint,
+                "previous_end_at": (now + overlap).isoformat(),
+            }
+            return Change(after, KeyRotated(**_about(key, now, by, actor), details=details))
+
+        return IssuedKey(self._change(key_id, decide), text)
+
+    def update(
+        self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **changes: Any
+    ) -> Key:
+        """Change fields of a key. Where nothing differs, nothing is written.
+
+        Args:
+            key_id: Which key.
+            by, actor: See `Desk`.
+            changes: Fields of `KeyFields`, but for the environment, which is part of the secret.
+
+        Raises:
+            InvalidField: A field cannot be used.
+            KeyNotFound: No key has this id.
+            StateConflict: The key is revoked.
+            NotPermitted: `by` may not touch this key, or the key would hold, or holds, more than `by` does.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+        if "environment" in changes:
+            raise InvalidField("environment", "is part of the secret; issue another key instead")
+
+        def decide(key: Key, now: datetime) -> Change | None:
+            after = update_fields(key, changes)
+            self._permit(by, key.owner, key)
+            self._permit(by, after.owner, after)
+            if key.revoked_at is not None:
+                raise StateConflict(f"{key.id} is revoked, for good; issue another key instead.")
+            details = {
+                name: [before, now_]
+                for name in FIELD_NAMES
+                if (before := _plain(getattr(key, name))) != (now_ := _plain(getattr(after, name)))
+            }
+            if not details:
+                return None
+            return Change(_changed(after, now), KeyUpdated(**_about(after, now, by, actor), details=details))
+
+        return self._change(key_id, decide)
+
+    def disable(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
+        """Switch a key off until it is enabled again.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            StateConflict: The key is disabled or revoked already.
+            NotPermitted: `by` may not touch this key.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+
+        def decide(key: Key, now: datetime) -> Change:
+            self._permit(by, key.owner)
+            _require_status(key, now, (Status.ACTIVE, Status.EXPIRED), "disabled")
+            return Change(
+                _changed(key, now, disabled_at=now), KeyDisabled(**_about(key, now, by, actor), details={})
+            )
+
+        return self._change(key_id, decide)
+
+    def enable(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
+        """Switch a disabled key on again.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            StateConflict: The key is not disabled.
+            NotPermitted: `by` may not touch this key, or the key holds more than `by` does.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+
+        def decide(key: Key, now: datetime) -> Change:
+            self._permit(by, key.owner, key)
+            _require_status(key, now, (Status.DISABLED,), "enabled")
+            return Change(
+                _changed(key, now, disabled_at=None), KeyEnabled(**_about(key, now, by, actor), details={})
+            )
+
+        return self._change(key_id, decide)
+
+    def revoke(
+        self, key_id: str, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR
+    ) -> Key:
+        """End a key for good, with all its secrets.
+
+        Args:
+            key_id: Which key.
+            reason: Why; at most 500 characters.
+            by, actor: See `Desk`.
+
+        Raises:
+            InvalidField: The reason is too long, or holds control characters or a secret.
+            KeyNotFound: No key has this id.
+            StateConflict: The key is revoked already.
+            NotPermitted: `by` may not touch this key.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+        reason = parse_text("reason", MAX_REASON_CHARACTERS, reason)
+
+        def decide(key: Key, now: datetime) -> Change:
+            self._permit(by, key.owner)
+            _require_status(key, now, (Status.ACTIVE, Status.EXPIRED, Status.DISABLED), "revoked")
+            after = _changed(key, now, revoked_at=now, revoke_reason=reason)
+            return Change(after, KeyRevoked(**_about(key, now, by, actor), details={"reason": reason}))
+
+        return self._change(key_id, decide)
+
+    def delete(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> None:
+        """Remove the record of a revoked key. Its events stay.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            StateConflict: The key is not revoked.
+            NotPermitted: `by` may not touch this key.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+
+        def decide(key: Key, now: datetime) -> Change:
+            self._permit(by, key.owner)
+            _require_status(key, now, (Status.REVOKED,), "deleted")
+            return Change(None, KeyDeleted(**_about(key, now, by, actor), details={"name": key.name}))
+
+        self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
+
+    def prune(self, *, ended_for: timedelta, actor: str = DEFAULT_ACTOR) -> Iterator[tuple[str, str]]:
+        """Remove keys that were revoked or expired, and secrets that were rotated away, long enough ago.
+
+        Work is done as the result is read. The events of what is removed stay.
+
+        Args:
+            ended_for: How long ago at least; 0 or more.
+            actor: See `Desk`.
+
+        Yields:
+            The id of each key and the kind of event written about it: `key.deleted` or `key.pruned`.
+
+        Raises:
+            InvalidField: `ended_for` is negative.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+        if ended_for < timedelta(0):
+            raise InvalidField("ended_for", f"must not be negative: {ended_for}")
+        store, before = self._writable(), self.clock.now() - ended_for
+
+        def decide(key: Key) -> Change | None:
+            nonlocal kind
+            change = _pruned(key, before, _about(key, self.clock.now(), None, actor))
+            kind = change.event.kind if change else ""
+            return change
+
+        for key_id in store.prunable(ended_before=before):
+            kind = ""
+            with suppress(KeyNotFound):  # somebody deleted it in the meantime
+                store.change(key_id, decide)
+            if kind:
+                yield key_id, kind
+
+    def _change(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key:
+        after = self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
+        assert after is not None  # only `delete` and `prune` return no key
+        return after
+
+    def _writable(self) -> WritableKeyStore:
+        if isinstance(self.store, WritableKeyStore):
+            return self.store
+        raise StoreReadOnly(
+            "Keys of this store are kept in a file or in the configuration: change them there. "
+            "To issue, rotate and revoke keys, set KEYDESK_STORE to a database, such as sqlite:///keydesk.db."
+        )
+
+    def _permit(self, by: Key | None, owner: str | None, wanted: KeyFields | None = None) -> None:
+        if by is None:
+            return
+        problems = problems_of_caller(by, owner, self.clock.now()) + (excess(by, wanted) if wanted else [])
+        if problems:
+            raise NotPermitted(problems)
+
+    # Reading
+
+    def find_key(self, key_id: str) -> Key | None:
+        """Return the key of this id, or None.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        return self.store.find_key(key_id)
+
+    def get_key(self, key_id: str) -> Key:
+        """Return the key of this id.
+
+        Raises:
+            KeyNotFound: No key has it.
+            StoreUnavailable: The store does not answer.
+        """
+        key = self.store.find_key(key_id)
+        if key is None:
+            raise KeyNotFound(key_id)
+        return key
+
+    def list_keys(
+        self,
+        *,
+        owner: str | None = None,
+        status: Status | None = None,
+        text: str | None = None,
+        cursor: str | None = None,
+        size: int = 100,
+    ) -> Page:
+        """Return one page of keys, newest first.
+
+        Args:
+            owner, status, text: See `KeyFilter`.
+            cursor: `next_cursor` of the page before; None for the first.
+            size: 1 to 1000 keys.
+
+        Raises:
+            InvalidField: A filter, the cursor or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        return self.store.list_keys(
+            KeyFilter(owner=owner, status=status, text=text), cursor=cursor, size=size
+        )
+
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """Return events with numbers above `after`, in order.
+
+        Args:
+            after: A number of an event; 0 for the beginning.
+            key_id: Only those of this key.
+            size: 1 to 1000 events.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreReadOnly: This store has no events.
+            StoreUnavailable: The store does not answer.
+        """
+        return self._writable().list_events(after=after, key_id=key_id, size=size)
+
+    def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
+        """Walk all events and report the first that was changed, removed or inserted.
+
+        Args:
+            progress: Called now and then with the rows read and the rows there are.
+
+        Raises:
+            StoreReadOnly: This store has no events.
+            StoreUnavailable: The store does not answer.
+        """
+        return self._writable().check_chain(progress)
+
+    def close(self) -> None:
+        """Give back what the store holds. The desk cannot be used afterwards."""
+        self.store.close()
+
+
+@lru_cache(maxsize=1024)
+def requirement_of(scopes: tuple[str, ...], any_of: tuple[str, ...]) -> Requirement:
+    """Return the requirement of these scopes, checked once.
+
+    Raises:
+        InvalidField: One of them is no scope, or holds a `*`.
+    """
+    return Requirement(scopes, any_of)
+
+
+def _new_key(given: KeyFields, secret: Secret, now: datetime) -> Key:
+    values = {name: getattr(given, name) for name in FIELD_NAMES}
+    return Key(id=mint_key_id(now), secrets=(secret,), created_at=now, updated_at=now, **values)
+
+
+def _changed(key: Key, now: datetime, **changes: Any) -> Key:
+    return replace(key, updated_at=now, version=key.version + 1, **changes)
+
+
+def _phase_out(key: Key, now: datetime, end: datetime) -> list[Secret]:
+    """Return the earlier secrets of a key that is rotated, none going on beyond `end`, and as many as fit.
+
+    Ended ones are kept while there is room, so that who still sends one hears since when it has ended.
+    """
+    earlier = [s if s.expires_at and s.expires_at <= end else replace(s, expires_at=end) for s in key.secrets]
+    going_on = [s for s in earlier if not s.expired_at(now)]
+    room = MAX_SECRETS - 1 - len(going_on)
+    if room < 0:
+        raise StateConflict(
+            f"{key.id} has {len(going_on)} secrets that still go on, as many as fit. Wait until one has ended, or "
+            "end them all now with an overlap of 0."
+        )
+    ended = [s for s in earlier if s.expired_at(now)]
+    return sorted(going_on + ended[len(ended) - min(room, len(ended)) :], key=lambda s: s.number)
+
+
+def _pruned(key: Key, before: datetime, about: dict[str, Any]) -> Change | None:
+    if any(end is not None and end < before for end in (key.revoked_at, key.expires_at)):
+        return Change(None, KeyDeleted(**about, details={"name": key.name}))
+    kept = tuple(s for s in key.secrets if s.expires_at is None or s.expires_at >= before)
+    gone = [s.number for s in key.secrets if s not in kept]
+    if not gone or not kept:
+        return None
+    return Change(_changed(key, about["at"], secrets=kept), KeyPruned(**about, details={"secrets": gone}))
+
+
+def _require_status(key: Key, now: datetime, wanted: tuple[Status, ...], verb: str) -> None:
+    status = key.status_at(now)
+    if status not in wanted:
+        advice = {
+            Status.ACTIVE: "; revoke it first" if verb == "deleted" else "",
+            Status.EXPIRED: "; set a later expires_at first",
+            Status.DISABLED: "; enable it first" if verb == "rotated" else "",
+            Status.REVOKED: ", for good; issue another key instead",
+        }[status]
+        raise StateConflict(f"{key.id} cannot be {verb}: it is {status}{advice}.")
+
+
+def _about(key: Key, now: datetime, by: Key | None, actor: str) -> dict[str, Any]:
+    """Return what every event says: when, who, and of which key."""
+    return {"at": now, "actor": by.id if by else actor, "key_id": key.id, "owner": key.owner}
+
+
+def _details_of(key: Key) -> dict[str, Any]:
+    """Return all fields that are not empty, and the hint of the secret, for the event of a new key."""
+    values = {name: _plain(getattr(key, name)) for name in FIELD_NAMES if name != "owner"}
+    return {**{name: value for name, value in values.items() if value}, "hint": key.secrets[0].hint}
+
+
+def _plain(value: Any) -> Any:
+    """Return a field as JSON values."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str) else [str(item) for item in value]

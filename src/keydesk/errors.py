@@ -1,0 +1,101 @@
+"""Core: every error Keydesk raises, as one tree.
+
+    KeydeskError
+    ├── SettingsError        settings are missing, wrong or contradict each other
+    ├── InvalidField         a value given for a key cannot be one
+    ├── KeyNotFound          no key has this id
+    ├── StateConflict        the key is not in a state that allows the change
+    ├── DuplicateSecret      another key already answers to this secret
+    ├── NotPermitted         the caller would give more than they hold
+    ├── ImportRefused        an import had wrong lines; nothing was imported
+    ├── Refused              a secret is not allowed in (in decision.py, as it carries the decision)
+    └── StoreError
+        ├── StoreReadOnly    the store is a file or the configuration; edit that
+        ├── StoreUnavailable the store does not answer
+        └── SchemaMismatch   the database is not migrated, or newer than this Keydesk
+
+No message holds a secret, and each says what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class KeydeskError(Exception):
+    """Root of every error raised by Keydesk."""
+
+
+class SettingsError(KeydeskError):
+    """One or more settings cannot be used. `problems` lists all of them, each with its fix."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            "Keydesk cannot start with these settings:\n" + "\n".join(f"  - {p}" for p in problems)
+        )
+
+
+class InvalidField(KeydeskError, ValueError):
+    """A value given for one field of a key cannot be used. `field` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}")
+
+
+class KeyNotFound(KeydeskError, LookupError):
+    """No key has the id asked for."""
+
+    def __init__(self, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(f"No key has the id {key_id[:64]!r}. `keydesk list` shows the ids there are.")
+
+
+class StateConflict(KeydeskError):
+    """The change does not fit the state the key is in, such as enabling a revoked key."""
+
+
+class DuplicateSecret(KeydeskError):
+    """A key in the store already answers to one of the secrets. `digests` says which (SHA-256 family, hex)."""
+
+    def __init__(self, digests: Sequence[str]) -> None:
+        self.digests = tuple(digests)
+        super().__init__(
+            "A key in the store already answers to this secret. Secrets cannot be shared between keys."
+        )
+
+
+class NotPermitted(KeydeskError):
+    """A key tried to give another key more than it holds itself. `problems` lists each excess."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("Not permitted: " + "; ".join(problems) + ".")
+
+
+class ImportRefused(KeydeskError):
+    """Lines of an import cannot be used; nothing was imported. `problems` holds (line number, what to mend)."""
+
+    def __init__(self, problems: Sequence[tuple[int, str]], *, unread: bool = False) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  line {line}: {problem}" for line, problem in problems)
+        more = "\n  (and perhaps more: the rest was not read)" if unread else ""
+        super().__init__(f"Nothing was imported. Mend these lines and run it again:\n{lines}{more}")
+
+
+class StoreError(KeydeskError):
+    """Root of what a store raises."""
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be changed from here: its keys are in a file or in the configuration."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not answer, or not in time."""
+
+
+class SchemaMismatch(StoreError):
+    """The tables in the database are not those this version of Keydesk works with."""

@@ -1,0 +1,207 @@
+"""Core: one dataclass per kind of change, and the chain their rows form.
+
+The row of an event carries the SHA-256 (FIPS 180-4) of its own content and of the row before it, so that a removed,
+edited or inserted row shows. No event holds a secret or a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+FIRST_HASH = "0" * 64  # what the first row names as the hash before it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change of one key: what every kind has.
+
+    Attributes:
+        at: When, aware, UTC.
+        actor: Who: the id of a key, or what the program or person calls itself.
+        key_id: The key that changed.
+        owner: Its owner at that moment.
+        details: What changed, as JSON values.
+    """
+
+    kind: ClassVar[str] = ""
+
+    at: datetime
+    actor: str
+    key_id: str
+    owner: str | None
+    details: dict[str, Any]
+
+
+class KeyIssued(Event):
+    """A key was made. `details` holds its fields and the hint of its secret."""
+
+    kind = "key.issued"
+    __slots__ = ()
+
+
+class KeyImported(Event):
+    """A key whose secret a client already held was taken in. `details` as for `KeyIssued`."""
+
+    kind = "key.imported"
+    __slots__ = ()
+
+
+class KeyUpdated(Event):
+    """Fields changed. `details` maps each to `[before, after]`."""
+
+    kind = "key.updated"
+    __slots__ = ()
+
+
+class KeyRotated(Event):
+    """A new secret was made. `details`: `secret` (number), `hint`, `previous_end_at`."""
+
+    kind = "key.rotated"
+    __slots__ = ()
+
+
+class KeyDisabled(Event):
+    """The key was switched off."""
+
+    kind = "key.disabled"
+    __slots__ = ()
+
+
+class KeyEnabled(Event):
+    """The key was switched on again."""
+
+    kind = "key.enabled"
+    __slots__ = ()
+
+
+class KeyRevoked(Event):
+    """The key was ended for good. `details`: `reason`."""
+
+    kind = "key.revoked"
+    __slots__ = ()
+
+
+class KeyPruned(Event):
+    """Secrets that a rotation ended were dropped from the record. `details`: `secrets` (their numbers)."""
+
+    kind = "key.pruned"
+    __slots__ = ()
+
+
+class KeyDeleted(Event):
+    """The record of a revoked or expired key was removed. Its events stay."""
+
+    kind = "key.deleted"
+    __slots__ = ()
+
+
+KINDS: dict[str, type[Event]] = {
+    kind.kind: kind
+    for kind in (
+        KeyIssued,
+        KeyImported,
+        KeyUpdated,
+        KeyRotated,
+        KeyDisabled,
+        KeyEnabled,
+        KeyRevoked,
+        KeyPruned,
+        KeyDeleted,
+    )
+}
+
+
+def event_class(kind: str) -> type[Event]:
+    """Return the class of a kind. A kind from a newer version gets a class of its own, so that it can be read."""
+    return KINDS.get(kind) or type("UnknownEvent", (Event,), {"kind": kind, "__slots__": ()})
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedEvent:
+    """An event at its place in the chain. `number` counts from 1 without gaps, in the order of the commits."""
+
+    number: int
+    event: Event
+    previous_hash: str
+    hash: str
+
+
+def chain(events: Iterable[Event], *, after: int, previous_hash: str) -> Iterator[ChainedEvent]:
+    """Yield the events as they follow number `after`, whose row has the hash `previous_hash`."""
+    for number, event in enumerate(events, after + 1):
+        own_hash = hash_of(number, event, previous_hash)
+        yield ChainedEvent(number, event, previous_hash, own_hash)
+        previous_hash = own_hash
+
+
+def hash_of(number: int, event: Event, previous_hash: str) -> str:
+    """Return the SHA-256, in hex, of everything a row says and the hash of the row before it."""
+    content = [
+        number,
+        event.kind,
+        event.at.isoformat(),
+        event.actor,
+        event.key_id,
+        event.owner,
+        encode_details(event.details),
+        previous_hash,
+    ]
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def encode_details(details: dict[str, Any]) -> str:
+    """Return details as the one JSON text they are stored and hashed as."""
+    return json.dumps(details, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """What a walk along the chain found.
+
+    Attributes:
+        rows: How many rows were read.
+        head_number, head_hash: The last event the store says there is. Written down elsewhere, they show later
+            whether somebody rewrote the whole chain.
+        problem: The first break, in words; None where there is none.
+        broken_at: The number of the row where it breaks.
+    """
+
+    rows: int
+    head_number: int
+    head_hash: str
+    problem: str | None = None
+    broken_at: int | None = None
+
+
+def check_chain(rows: Iterable[ChainedEvent], *, head_number: int, head_hash: str) -> ChainReport:
+    """Walk the rows, given in the order of their numbers from the first, and report the first break."""
+    count, previous_hash = 0, FIRST_HASH
+    for row in rows:
+        expected = count + 1
+        if row.number != expected:
+            what = "was removed" if row.number > expected else "was inserted"
+            where = expected if row.number > expected else row.number
+            return ChainReport(count, head_number, head_hash, f"event {where} {what}", where)
+        if row.previous_hash != previous_hash:
+            return ChainReport(
+                count,
+                head_number,
+                head_hash,
+                f"event {row.number} does not follow the one before it",
+                row.number,
+            )
+        if row.hash != hash_of(row.number, row.event, row.previous_hash):
+            return ChainReport(count, head_number, head_hash, f"event {row.number} was changed", row.number)
+        count, previous_hash = count + 1, row.hash
+    if (count, previous_hash) != (head_number, head_hash):
+        missing = count + 1
+        problem = (
+            f"event {missing} was removed" if count < head_number else "the head of the chain was changed"
+        )
+        return ChainReport(count, head_number, head_hash, problem, missing if count < head_number else count)
+    return ChainReport(count, head_number, head_hash)

@@ -1,0 +1,1 @@
+"""Room keys: what a key is. Pure values, no I/O."""

@@ -1,0 +1,52 @@
+"""Room keys: what one key may give another. Nobody gives more than they hold."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from .limits import Limit, Quota
+from .record import Key, KeyFields, Status
+
+WRITE_SCOPE = "keydesk:keys:write"
+
+
+def problems_of_caller(caller: Key, owner: str | None, now: datetime) -> list[str]:
+    """Return why the caller may not touch any key of this owner; empty when it may."""
+    problems = []
+    if caller.status_at(now) is not Status.ACTIVE:
+        problems.append(f"the caller's own key is {caller.status_at(now)}")
+    if not caller.scopes.allow(WRITE_SCOPE):
+        problems.append(f"the caller needs the scope {WRITE_SCOPE}")
+    if caller.owner is not None and owner != caller.owner:
+        problems.append(f"the caller may touch only keys of the owner {caller.owner!r}")
+    return problems
+
+
+def excess(caller: Key, wanted: KeyFields) -> list[str]:
+    """Return in what the wanted fields go beyond what the caller holds; empty when in nothing."""
+    problems = []
+    scopes = wanted.scopes.beyond(caller.scopes)
+    if scopes:
+        problems.append(f"the caller does not hold {', '.join(scopes)}")
+    if not wanted.networks.within(caller.networks):
+        problems.append(f"networks must lie within the caller's: {', '.join(caller.networks)}")
+    if caller.expires_at is not None and (wanted.expires_at is None or wanted.expires_at > caller.expires_at):
+        problems.append(f"expires_at must be no later than the caller's, {caller.expires_at.isoformat()}")
+    if caller.environment != wanted.environment:
+        problems.append(f"environment must be the caller's, {caller.environment}")
+    for limit in caller.limits:
+        if not any(_as_tight(mine, limit) for mine in wanted.limits):
+            problems.append(f"limits must hold one at least as tight as the caller's {limit}")
+    for quota in caller.quotas:
+        if not any(_as_small(mine, quota) for mine in wanted.quotas):
+            problems.append(f"quotas must hold one at least as small as the caller's {quota}")
+    return problems
+
+
+def _as_tight(mine: Limit, theirs: Limit) -> bool:
+    """At most m in any window of length w admits at most n in any window of length v, if m <= n and w >= v."""
+    return mine.count <= theirs.count and mine.window_seconds >= theirs.window_seconds
+
+
+def _as_small(mine: Quota, theirs: Quota) -> bool:
+    return mine.count <= theirs.count and mine.period == theirs.period

@@ -1,0 +1,80 @@
+"""Room keys: limits and quotas, as people write them: `100/minute`, `5 per 10 seconds`, `10000/month`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..errors import InvalidField
+
+MAX_LIMITS = 20
+MAX_COUNT = 10**12
+MAX_WINDOW_SECONDS = 366 * 86_400
+
+_UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+_LIMIT = re.compile(
+    r"(\d{1,13})\s*(?:/|\bper\b)\s*(?:(\d{1,9})\s*)?(second|minute|hour|day)s?", re.IGNORECASE
+)
+_QUOTA = re.compile(r"(\d{1,13})\s*(?:/|\bper\b|\bin\b)\s*(day|month|total)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `count` requests in any window of `window_seconds` (1 second to 366 days)."""
+
+    count: int
+    window_seconds: int
+
+    def __str__(self) -> str:
+        for unit, seconds in reversed(_UNIT_SECONDS.items()):
+            if self.window_seconds == seconds:
+                return f"{self.count}/{unit}"
+            if self.window_seconds % seconds == 0:
+                return f"{self.count}/{self.window_seconds // seconds} {unit}s"
+        raise AssertionError("every whole number of seconds is a multiple of one")  # pragma: no cover
+
+
+class Period(StrEnum):
+    """What a quota is counted over: a calendar day, a calendar month, or the key's whole life."""
+
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most `count` requests in each calendar period."""
+
+    count: int
+    period: Period
+
+    def __str__(self) -> str:
+        return f"{self.count}/{self.period}"
+
+
+def parse_limit(text: str) -> Limit:
+    """Return the limit written as `100/minute`, `100 per minute`, `5/10 seconds` or `5 per 10 seconds`.
+
+    Raises:
+        InvalidField: Another shape, a count of zero or over 10**12, or a window of zero or over 366 days.
+    """
+    match = _LIMIT.fullmatch(text.strip()[:64])
+    if match:
+        count, window = int(match[1]), int(match[2] or 1) * _UNIT_SECONDS[match[3].lower()]
+        if 0 < count <= MAX_COUNT and 0 < window <= MAX_WINDOW_SECONDS:
+            return Limit(count, window)
+    raise InvalidField("limits", f"{text[:64]!r} is not a limit; write 100/minute or 5 per 10 seconds")
+
+
+def parse_quota(text: str) -> Quota:
+    """Return the quota written as `10000/day`, `10000/month` or `10000/total`.
+
+    Raises:
+        InvalidField: Another shape, or a count of zero or over 10**12.
+    """
+    match = _QUOTA.fullmatch(text.strip()[:64])
+    if match and 0 < int(match[1]) <= MAX_COUNT:
+        return Quota(int(match[1]), Period(match[2].lower()))
+    raise InvalidField("quotas", f"{text[:64]!r} is not a quota; write 10000/day, 10000/month or 10000/total")

@@ -1,0 +1,51 @@
+"""Room keys: how hard a secret that somebody else made would be to guess.
+
+Ours have 190 bits. An imported one may be `my-secret-api-key`; a fast hash of that falls to a word list in minutes,
+so it needs a pepper. NIST SP 800-63B-4 and OWASP ASVS 6.5.2 put the limit for fast hashes at 112 bits.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+STRONG_BITS = 112
+
+# Bits a character of English text adds, C. E. Shannon, "Prediction and Entropy of Printed English" (1951).
+_WORD_BITS = 2.0
+_CLASSES = (
+    (re.compile(r"[0-9]*"), 10),
+    (re.compile(r"[0-9a-f-]*|[0-9A-F-]*"), 16),
+    (re.compile(r"[0-9a-z_-]*|[0-9A-Z_-]*"), 36),
+    (re.compile(r"[0-9A-Za-z]*"), 62),
+)
+_PIECES = re.compile(r"[A-Za-z]+|[0-9]+")
+_ONE_CASE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+
+
+def estimated_bits(text: str) -> float:
+    """Return an estimate, in bits, of the entropy of a secret; too low rather than too high.
+
+    A repeated piece counts once. Words joined by separators count two bits a letter. Anything else counts as random
+    over the smallest usual alphabet that holds it, or over fewer symbols if it uses few.
+    """
+    if not text:
+        return 0.0
+    period = (text + text).find(text, 1)
+    text = text[:period]
+    if _reads_as_words(text):
+        return sum(
+            len(piece) * (math.log2(10) if piece.isdigit() else _WORD_BITS) for piece in _PIECES.findall(text)
+        )
+    symbols = next((size for pattern, size in _CLASSES if pattern.fullmatch(text)), 64)
+    symbols = min(symbols, len(set(text)) ** 2)
+    counted = text.replace("-", "") if symbols <= 16 else text
+    return len(counted) * math.log2(symbols)
+
+
+def _reads_as_words(text: str) -> bool:
+    """Random text changes between letters and digits, and between cases, all the time; words do not."""
+    pieces = _PIECES.findall(text)
+    words = [piece for piece in pieces if not piece.isdigit()]
+    numbers = len(pieces) - len(words)
+    return bool(words) and numbers <= 2 and all(_ONE_CASE.fullmatch(word) for word in words)

@@ -1,0 +1,181 @@
+"""Core: what the core needs of the rooms behind it, as Protocols. What each promises, raises and does atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from .decision import Check
+from .errors import InvalidField
+from .events import ChainedEvent, ChainReport, Event
+from .keys.record import Key, Status
+
+MAX_PAGE = 1000
+MAX_FILTER_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFilter:
+    """Which keys to list. Every condition given must hold.
+
+    Attributes:
+        owner: Exactly this owner; at most 200 characters.
+        status: In this state now.
+        text: Part of the name, the description, the owner or the id, without regard to case; at most 200 characters.
+
+    Raises:
+        InvalidField: A text is too long or holds control characters.
+    """
+
+    owner: str | None = None
+    status: Status | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("owner", self.owner), ("text", self.text)):
+            if value is not None and (len(value) > MAX_FILTER_CHARACTERS or not value.isprintable()):
+                raise InvalidField(name, f"must be one line of at most {MAX_FILTER_CHARACTERS} characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the keys, newest first. `next_cursor` continues after them; None at the end."""
+
+    keys: tuple[Key, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change makes of a key: its new record (None to delete it) and the one event that tells of it."""
+
+    key: Key | None
+    event: Event
+
+
+class KeyStore(Protocol):
+    """Where keys live. Every method may be called from any thread."""
+
+    def find_by_digest(self, digests: Sequence[str]) -> Key | None:
+        """Return the key that has a secret under one of these digests, in one read, or None.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def find_key(self, key_id: str) -> Key | None:
+        """Return the key of this id, or None.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def list_keys(self, where: KeyFilter, *, cursor: str | None = None, size: int = 100) -> Page:
+        """Return one page of keys, newest first (by id, downwards).
+
+        Args:
+            where: Which keys.
+            cursor: `next_cursor` of the page before; None for the first.
+            size: 1 to 1000 keys.
+
+        Raises:
+            InvalidField: The cursor is none of this store, or the size is out of range.
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def checks(self) -> list[Check]:
+        """Return what the store finds about itself. Problems are results here, never exceptions."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files. The store cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class WritableKeyStore(KeyStore, Protocol):
+    """A store that Keydesk can change. Each change and its event are in force together or not at all.
+
+    Events are numbered from 1 without gaps in the order in which their changes come into force: who has seen
+    event n has seen every event before it.
+    """
+
+    def add(self, keys: Iterable[tuple[Key, Event]]) -> int:
+        """Add new keys, all or none, and return how many.
+
+        The iterable is read as it goes, so a million keys need no more memory than a batch of them.
+
+        Raises:
+            DuplicateSecret: A digest is in the store already, or twice among these.
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
+        """Hand the newest record to `decide` and put what it returns in its place, with nobody in between.
+
+        What `decide` raises is raised on, and nothing changes. Where it returns None, nothing changes either.
+
+        Returns:
+            The record as it is now; None where it was deleted.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            DuplicateSecret: A new digest is in the store already.
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def redigest(self, old: str, new: str, pepper_id: str) -> None:
+        """Replace the digest of one secret, if the store still holds the old one; touch nothing else.
+
+        This is the only thing a verification writes. It brings back no record and tells of no change.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """Return up to `size` (1 to 1000) events with numbers above `after`, in order.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def last_event_number(self) -> int:
+        """Return the number of the newest event, 0 where there is none.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
+        """Walk all events from the first and report the first break.
+
+        Args:
+            progress: Called now and then with the rows read and the rows there are.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def prunable(self, *, ended_before: datetime) -> Iterator[str]:
+        """Yield the ids of keys that were revoked or expired, or hold a secret that ended, before a moment.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...

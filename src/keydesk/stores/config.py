@@ -1,0 +1,82 @@
+"""Room stores: keys in the application's configuration, `config://`: `API_KEY` and `API_KEYS`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..clock import Clock
+from ..decision import Check
+from ..keys.held import Mint, is_weak, keys_of_mapping
+from ..keys.record import Key
+from ..ports import KeyFilter, Page
+from .index import KeyIndex
+
+logger = logging.getLogger("keydesk")
+
+NAME_OF_SINGLE_KEY = "default"
+
+
+class ConfigStore:
+    """A store of the keys in the configuration. They change when the configuration does, at the next start.
+
+    Args:
+        api_key: One secret, or nothing. An empty one lets nobody in.
+        api_keys: A mapping of secret, or `sha256:<hex>`, to a name or to a table of fields.
+        mint: How secrets are digested.
+        clock: What `list_keys` calls now.
+
+    Raises:
+        InvalidField: An entry cannot be used.
+    """
+
+    def __init__(self, api_key: str | None, api_keys: Mapping[str, Any], mint: Mint, clock: Clock) -> None:
+        given = {**({api_key: NAME_OF_SINGLE_KEY} if api_key else {}), **api_keys}
+        self._clock = clock
+        self._index = KeyIndex(keys_of_mapping(given, mint, clock.now()))
+        self._weak = sum(is_weak(text) for text in given)
+        if not given:
+            logger.warning("API_KEY and API_KEYS are empty: every request that needs a key is refused")
+        if self._weak:
+            logger.warning(
+                "%d of the keys in API_KEY and API_KEYS could be guessed; replace them with what "
+                "`python3 -c 'import secrets; print(secrets.token_urlsafe(32))'` prints",
+                self._weak,
+            )
+
+    def find_by_digest(self, digests: Sequence[str]) -> Key | None:
+        """See `KeyStore.find_by_digest`."""
+        return self._index.find_by_digest(digests)
+
+    def find_key(self, key_id: str) -> Key | None:
+        """See `KeyStore.find_key`."""
+        return self._index.find(key_id)
+
+    def list_keys(self, where: KeyFilter, *, cursor: str | None = None, size: int = 100) -> Page:
+        """See `KeyStore.list_keys`.
+
+        Raises:
+            InvalidField: The cursor is none of this list, or the size is out of range.
+        """
+        return self._index.page(where, cursor=cursor, size=size, now=self._clock.now())
+
+    def checks(self) -> list[Check]:
+        """See `KeyStore.checks`."""
+        count = len(self._index)
+        checks = [
+            Check(
+                "store",
+                bool(count),
+                f"configuration, {count} keys",
+                "" if count else "set API_KEY or API_KEYS",
+            )
+        ]
+        if self._weak:
+            checks.append(
+                Check("strength", False, f"{self._weak} keys could be guessed", "replace them by random ones")
+            )
+        return checks
+
+    def close(self) -> None:
+        """See `KeyStore.close`."""

@@ -1,0 +1,197 @@
+"""Room stores: keys in a YAML or TOML file, `file:keys.yml`. People edit it; the next second it is in force."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+import threading
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..clock import Clock, SystemClock
+from ..decision import Check
+from ..errors import InvalidField, SettingsError
+from ..keys.held import Mint, is_weak, keys_of_mapping
+from ..keys.record import Key
+from ..ports import KeyFilter, Page
+from .index import KeyIndex
+
+logger = logging.getLogger("keydesk")
+
+LOOK_EVERY_SECONDS = 0.5
+# A file written again within one tick of the file system's clock looks unchanged. Until it is older than this, a file
+# is read again at each look, as git does with its index.
+SETTLED_AFTER_SECONDS = 2.0
+MAX_FILE_BYTES = 64 * 1024 * 1024
+SECTION = "api_keys"
+
+
+class FileStore:
+    """A store of the keys in a file: a mapping of secret, or `sha256:<hex>`, to a name or to a table of fields.
+
+    The mapping is the whole file, or its part `api_keys`, so that it can stand in a larger configuration file. The
+    file is looked at by the request that finds the last look half a second old; no thread is needed. An edit that
+    cannot be read leaves the keys read last in force and is logged.
+
+    Args:
+        path: A file ending in `.yml`, `.yaml` or `.toml`.
+        mint: How secrets are digested.
+        clock: Times the looks.
+
+    Raises:
+        SettingsError: The file is not there or cannot be read when the store is opened.
+    """
+
+    def __init__(self, path: Path, mint: Mint, clock: Clock) -> None:
+        self._path = path
+        self._mint = mint
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._problem = ""
+        self._weak = 0
+        self._signature: tuple[int, int, int] | None = None
+        self._unsettled = True
+        self._looked_at = clock.monotonic()
+        try:
+            self._index = self._read()
+        except (OSError, InvalidField) as error:
+            raise SettingsError(
+                [f"KEYDESK_STORE names the file {path}, which cannot be used: {error}"]
+            ) from None
+
+    def find_by_digest(self, digests: Sequence[str]) -> Key | None:
+        """See `KeyStore.find_by_digest`."""
+        return self._current().find_by_digest(digests)
+
+    def find_key(self, key_id: str) -> Key | None:
+        """See `KeyStore.find_key`."""
+        return self._current().find(key_id)
+
+    def list_keys(self, where: KeyFilter, *, cursor: str | None = None, size: int = 100) -> Page:
+        """See `KeyStore.list_keys`.
+
+        Raises:
+            InvalidField: The cursor is none of this list, or the size is out of range.
+        """
+        return self._current().page(where, cursor=cursor, size=size, now=self._clock.now())
+
+    def _current(self) -> KeyIndex:
+        """Return the keys as the file has them, at most a second ago."""
+        due = self._clock.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS
+        if due and self._lock.acquire(blocking=False):
+            try:
+                self._looked_at = self._clock.monotonic()
+                self._look()
+            finally:
+                self._lock.release()
+        return self._index
+
+    def _look(self) -> None:
+        try:
+            if self._unsettled or self._problem or self._signature != self._signature_now():
+                self._index = self._read()
+                self._report("")
+        except (OSError, InvalidField) as error:
+            self._report(str(error))
+
+    def _report(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            logger.error("%s cannot be used: %s. The keys read before stay in force.", self._path, problem)
+        elif self._problem and not problem:
+            logger.warning("%s can be used again; its keys are in force", self._path)
+        self._problem = problem
+
+    def _signature_now(self) -> tuple[int, int, int]:
+        state = self._path.stat()
+        return state.st_mtime_ns, state.st_size, state.st_ino
+
+    def _read(self) -> KeyIndex:
+        """Read the file whole.
+
+        Raises:
+            OSError: It cannot be read.
+            InvalidField: It cannot be understood.
+        """
+        self._signature = self._signature_now()
+        # Compared with the clock of the file system, so the operating system's and not the injected one.
+        self._unsettled = SystemClock().now().timestamp() - self._signature[0] / 1e9 < SETTLED_AFTER_SECONDS
+        if self._signature[1] > MAX_FILE_BYTES:
+            raise InvalidField("file", f"has over {MAX_FILE_BYTES} bytes; keep so many keys in SQLite")
+        given = _parse(self._path)
+        index = KeyIndex(keys_of_mapping(given, self._mint, self._clock.now()))
+        self._weak = sum(is_weak(text) for text in given)
+        return index
+
+    def checks(self) -> list[Check]:
+        """See `KeyStore.checks`."""
+        count = len(self._current())
+        checks = [Check("store", not self._problem, f"{self._path.absolute()}, {count} keys", self._problem)]
+        if self._weak:
+            checks.append(
+                Check("strength", False, f"{self._weak} keys could be guessed", "replace them by random ones")
+            )
+        if os.name == "posix" and self._path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            checks.append(
+                Check("file", False, "others on this machine can read it", f"chmod 600 {self._path}")
+            )
+        return checks
+
+    def close(self) -> None:
+        """See `KeyStore.close`."""
+
+
+class _TextLoader(yaml.BaseLoader):
+    """YAML in which every scalar is text, so that the key 12345 or 1e10 is what it looks like, and none comes twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping.
+
+        Raises:
+            InvalidField: A key stands in it twice.
+        """
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise InvalidField(f"line {key_node.start_mark.line + 1}", "the same entry stands here twice")
+            seen.add(key if isinstance(key, str) else id(key_node))
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+def _parse(path: Path) -> Mapping[str, Any]:
+    data = path.read_bytes()
+    try:
+        if path.suffix.lower() == ".toml":
+            content: object = tomllib.loads(data.decode())
+        else:
+            content = yaml.load(data, Loader=_TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
+    except UnicodeDecodeError:
+        raise InvalidField("file", "is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidField("file", f"is no TOML ({_place(error)})") from None
+    except yaml.YAMLError as error:
+        raise InvalidField("file", f"is no YAML ({_place(error)})") from None
+    if isinstance(content, dict) and isinstance(content.get(SECTION), dict):
+        content = content[SECTION]
+    if content in (None, "") or (isinstance(content, dict) and SECTION in content):
+        content = {}
+    if not isinstance(content, dict):
+        raise InvalidField(
+            "file", "must be a mapping of secret, or sha256:<hex>, to a name or to a table of fields"
+        )
+    return content
+
+
+def _place(error: Exception) -> str:
+    """Return where a parser gave up. Its own message may quote the line, and the line may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}"
+    place = re.search(r"\(at (line \d+|end of document)", str(error))
+    return place[1] if place else "somewhere"

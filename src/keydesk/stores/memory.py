@@ -1,0 +1,147 @@
+"""Room stores: keys in the memory of this process, `memory://`. For tests and for trying things out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from ..clock import Clock
+from ..decision import Check
+from ..errors import DuplicateSecret, KeyNotFound
+from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
+from ..keys.record import Key
+from ..ports import Change, KeyFilter, Page
+from .index import KeyIndex
+from .paging import check_size
+
+
+class MemoryStore:
+    """A store that ends with the process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._index = KeyIndex()
+        self._events: list[ChainedEvent] = []
+
+    def find_by_digest(self, digests: Sequence[str]) -> Key | None:
+        """See `KeyStore.find_by_digest`."""
+        with self._lock:
+            return self._index.find_by_digest(digests)
+
+    def find_key(self, key_id: str) -> Key | None:
+        """See `KeyStore.find_key`."""
+        with self._lock:
+            return self._index.find(key_id)
+
+    def list_keys(self, where: KeyFilter, *, cursor: str | None = None, size: int = 100) -> Page:
+        """See `KeyStore.list_keys`.
+
+        Raises:
+            InvalidField: The cursor is none of this list, or the size is out of range.
+        """
+        with self._lock:
+            return self._index.page(where, cursor=cursor, size=size, now=self._clock.now())
+
+    def add(self, keys: Iterable[tuple[Key, Event]]) -> int:
+        """See `WritableKeyStore.add`.
+
+        Raises:
+            DuplicateSecret: A digest is here already, or twice among these.
+        """
+        given = list(keys)
+        digests = [secret.digest for key, _ in given for secret in key.secrets]
+        with self._lock:
+            taken = [d for d in digests if self._index.find_by_digest((d,))]
+            if taken or len(set(digests)) < len(digests):
+                raise DuplicateSecret(taken or [d for d in digests if digests.count(d) > 1])
+            for key, _ in given:
+                self._index.put(key)
+            self._append(event for _, event in given)
+        return len(given)
+
+    def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
+        """See `WritableKeyStore.change`.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            DuplicateSecret: A new digest is here already.
+        """
+        with self._lock:
+            before = self._index.find(key_id)
+            if before is None:
+                raise KeyNotFound(key_id)
+            change = decide(before)
+            if change is None:
+                return before
+            if change.key is None:
+                self._index.remove(before)
+            else:
+                self._refuse_taken(change.key)
+                self._index.put(change.key)
+            self._append([change.event])
+            return change.key
+
+    def _refuse_taken(self, key: Key) -> None:
+        for secret in key.secrets:
+            holder = self._index.find_by_digest((secret.digest,))
+            if holder is not None and holder.id != key.id:
+                raise DuplicateSecret([secret.digest])
+
+    def _append(self, events: Iterable[Event]) -> None:
+        head = self._events[-1].hash if self._events else FIRST_HASH
+        self._events.extend(chain(events, after=len(self._events), previous_hash=head))
+
+    def redigest(self, old: str, new: str, pepper_id: str) -> None:
+        """See `WritableKeyStore.redigest`."""
+        with self._lock:
+            key = self._index.find_by_digest((old,))
+            if key is not None:
+                secrets = (
+                    replace(s, digest=new, pepper_id=pepper_id) if s.digest == old else s for s in key.secrets
+                )
+                self._index.put(replace(key, secrets=tuple(secrets)))
+
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """See `WritableKeyStore.list_events`.
+
+        Raises:
+            InvalidField: The size is out of range.
+        """
+        check_size(size)
+        with self._lock:
+            rows = self._events[max(after, 0) :]
+        return [row for row in rows if key_id is None or row.event.key_id == key_id][:size]
+
+    def last_event_number(self) -> int:
+        """See `WritableKeyStore.last_event_number`."""
+        return len(self._events)
+
+    def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:  # noqa: ARG002
+        """See `WritableKeyStore.check_chain`."""
+        with self._lock:
+            rows = list(self._events)
+        return check_chain(rows, head_number=len(rows), head_hash=rows[-1].hash if rows else FIRST_HASH)
+
+    def prunable(self, *, ended_before: datetime) -> Iterator[str]:
+        """See `WritableKeyStore.prunable`."""
+        with self._lock:
+            keys = list(self._index)
+        for key in keys:
+            ends = [key.revoked_at, key.expires_at, *(secret.expires_at for secret in key.secrets)]
+            if any(end is not None and end < ended_before for end in ends):
+                yield key.id
+
+    def checks(self) -> list[Check]:
+        """See `KeyStore.checks`."""
+        return [
+            Check("store", True, f"memory, {len(self._index)} keys"),
+            Check("kept", None, "keys in memory end with the process", "set KEYDESK_STORE to keep them"),
+        ]
+
+    def close(self) -> None:
+        """See `KeyStore.close`."""

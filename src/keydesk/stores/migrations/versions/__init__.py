@@ -1,0 +1,1 @@
+"""Room stores: the Alembic migrations of the tables, oldest first under versions/."""

@@ -1,0 +1,153 @@
+"""Room stores: between rows of the tables and the values of the core."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from ..events import ChainedEvent, encode_details, event_class
+from ..keys.limits import Limit, Quota, parse_limit, parse_quota
+from ..keys.networks import Networks
+from ..keys.record import Key, Secret
+from ..keys.scopes import Scopes
+from ..keys.secret import Environment
+from .schema import keys, secrets
+
+SEPARATOR = ","
+# Columns in the order `key_of` and `secret_of` take them.
+KEY_COLUMNS = tuple(keys.c)
+SECRET_COLUMNS = tuple(secrets.c)
+
+
+def key_values(key: Key) -> dict[str, Any]:
+    """Return the row of a key, without its secrets."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "owner": key.owner,
+        "description": key.description,
+        "environment": key.environment.value,
+        "scopes": SEPARATOR.join(key.scopes),
+        "networks": SEPARATOR.join(key.networks),
+        "limits": SEPARATOR.join(map(str, key.limits)),
+        "quotas": SEPARATOR.join(map(str, key.quotas)),
+        "created_at": key.created_at,
+        "updated_at": key.updated_at,
+        "expires_at": key.expires_at,
+        "disabled_at": key.disabled_at,
+        "revoked_at": key.revoked_at,
+        "revoke_reason": key.revoke_reason,
+        "version": key.version,
+    }
+
+
+def secret_values(key_id: str, secret: Secret) -> dict[str, Any]:
+    """Return the row of one secret of a key."""
+    return {
+        "key_id": key_id,
+        "number": secret.number,
+        "digest": secret.digest,
+        "pepper_id": secret.pepper_id,
+        "hint": secret.hint,
+        "created_at": secret.created_at,
+        "expires_at": secret.expires_at,
+    }
+
+
+def event_values(row: ChainedEvent) -> dict[str, Any]:
+    """Return the row of an event."""
+    event = row.event
+    return {
+        "number": row.number,
+        "kind": event.kind,
+        "at": event.at,
+        "actor": event.actor,
+        "key_id": event.key_id,
+        "owner": event.owner,
+        "details": encode_details(event.details),
+        "previous_hash": row.previous_hash,
+        "hash": row.hash,
+    }
+
+
+def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
+    """Return the key of a row that begins with `KEY_COLUMNS`."""
+    (
+        key_id,
+        name,
+        owner,
+        description,
+        environment,
+        scopes,
+        networks,
+        limits,
+        quotas,
+        created_at,
+        updated_at,
+        expires_at,
+        disabled_at,
+        revoked_at,
+        revoke_reason,
+        version,
+    ) = row[: len(KEY_COLUMNS)]
+    return Key(
+        id=key_id,
+        name=name,
+        owner=owner,
+        description=description,
+        environment=Environment(environment),
+        scopes=_scopes(scopes),
+        networks=_networks(networks),
+        limits=_limits(limits),
+        quotas=_quotas(quotas),
+        secrets=held,
+        created_at=created_at,
+        updated_at=updated_at,
+        expires_at=expires_at,
+        disabled_at=disabled_at,
+        revoked_at=revoked_at,
+        revoke_reason=revoke_reason,
+        version=version,
+    )
+
+
+def secret_of(row: Sequence[Any]) -> Secret:
+    """Return the secret of a row of `SECRET_COLUMNS`."""
+    _, number, digest, pepper_id, hint, created_at, expires_at = row
+    return Secret(number, digest, pepper_id, hint, created_at, expires_at)
+
+
+def event_of(row: Sequence[Any]) -> ChainedEvent:
+    """Return the event of a row. Details that somebody made unreadable come back as such; their hash tells."""
+    number, kind, at, actor, key_id, owner, details, previous_hash, own_hash = row
+    try:
+        parsed = json.loads(details)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        parsed = {"unreadable": details}
+    event = event_class(kind)(at=at, actor=actor, key_id=key_id, owner=owner, details=parsed)
+    return ChainedEvent(number, event, previous_hash, own_hash)
+
+
+# Many keys share the same few lists, and the values are immutable: parse each text once.
+@lru_cache(maxsize=4096)
+def _scopes(text: str) -> Scopes:
+    return Scopes(text.split(SEPARATOR) if text else ())
+
+
+@lru_cache(maxsize=4096)
+def _networks(text: str) -> Networks:
+    return Networks(text.split(SEPARATOR) if text else ())
+
+
+@lru_cache(maxsize=4096)
+def _limits(text: str) -> tuple[Limit, ...]:
+    return tuple(map(parse_limit, text.split(SEPARATOR))) if text else ()
+
+
+@lru_cache(maxsize=4096)
+def _quotas(text: str) -> tuple[Quota, ...]:
+    return tuple(map(parse_quota, text.split(SEPARATOR))) if text else ()

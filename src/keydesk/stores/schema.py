@@ -1,0 +1,145 @@
+"""Room stores: the tables. `metadata` can go into an application's own migrations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.dialects.mysql import DATETIME, VARCHAR
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+# The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
+REVISIONS = ("0001",)
+VERSION_TABLE = "keydesk_version"
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC to the microsecond: `timestamptz` on PostgreSQL, UTC without a zone elsewhere."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the column type of the dialect."""
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Hand the database what it keeps."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return an aware moment in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _code(length: int) -> String:
+    """Ids and hashes: ASCII, and compared byte by byte on every database."""
+    mysql = VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(mysql, "mysql", "mariadb")
+
+
+def _words(length: int) -> String:
+    """Names people give: compared byte by byte, so that `acme` and `ACME` are two owners on every database."""
+    mysql = VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(length).with_variant(mysql, "mysql", "mariadb")
+
+
+_OPTIONS = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+}
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+keys = Table(
+    "keydesk_keys",
+    metadata,
+    Column("id", _code(32), primary_key=True),
+    Column("name", _words(200), nullable=False),
+    Column("owner", _words(200)),
+    Column("description", Text, nullable=False),
+    Column("environment", String(8), nullable=False),
+    # Lists are kept as text with a comma between: no scope, network or limit holds one.
+    Column("scopes", Text, nullable=False),
+    Column("networks", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("quotas", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    Column("disabled_at", Moment),
+    Column("revoked_at", Moment),
+    Column("revoke_reason", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index(None, "owner", "id"),
+    **_OPTIONS,  # type: ignore[arg-type]
+)
+
+secrets = Table(
+    "keydesk_secrets",
+    metadata,
+    Column("key_id", _code(32), ForeignKey("keydesk_keys.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", _code(64), nullable=False, unique=True),
+    Column("pepper_id", _code(8), nullable=False),
+    Column("hint", String(64), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+    **_OPTIONS,  # type: ignore[arg-type]
+)
+
+# The audit log, the invalidation feed and the outbox, in the order of the commits.
+events = Table(
+    "keydesk_events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("kind", String(40), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("actor", _words(200), nullable=False),
+    Column("key_id", _code(32), nullable=False),
+    Column("owner", _words(200)),
+    Column("details", Text().with_variant(Text(2**24 - 1), "mysql", "mariadb"), nullable=False),
+    Column("previous_hash", _code(64), nullable=False),
+    Column("hash", _code(64), nullable=False),
+    Index(None, "key_id", "number"),
+    **_OPTIONS,  # type: ignore[arg-type]
+)
+
+# One row. Whoever holds its lock appends events; that is what puts them in the order of the commits.
+chain_head = Table(
+    "keydesk_chain_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", _code(64), nullable=False),
+    **_OPTIONS,  # type: ignore[arg-type]
+)

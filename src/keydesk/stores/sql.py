@@ -1,0 +1,443 @@
+"""Room stores: keys in a database, through SQLAlchemy Core. SQLite, PostgreSQL, MariaDB and MySQL.
+
+Every change takes the lock of the one row of `keydesk_chain_head` first and holds it until the commit. So changes
+follow one another, events get numbers in the order of the commits, and no two changes can wait for each other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import (
+    Engine,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from ..clock import Clock
+from ..decision import Check
+from ..errors import DuplicateSecret, KeyNotFound, StoreError
+from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
+from ..keys.record import Key, Status
+from ..ports import MAX_PAGE, Change, KeyFilter, Page
+from . import migration
+from .engines import PreparedRead, answering, create_sqlite_file, transaction
+from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
+from .rows import (
+    KEY_COLUMNS,
+    SECRET_COLUMNS,
+    event_of,
+    event_values,
+    key_of,
+    key_values,
+    secret_of,
+    secret_values,
+)
+from .schema import chain_head, events, keys, secrets
+
+_BATCH = 1000
+_HEAD_ID = 1
+
+
+class SqlStore:
+    """A store in a database.
+
+    Args:
+        engine: Where. An engine handed in by the application stays the application's to configure and close.
+        clock: What `list_keys` calls now.
+        own: Whether the engine is ours: then `close` disposes of it, and a SQLite database that has no tables yet
+            gets them on first use.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, *, own: bool = False) -> None:
+        self.engine = engine
+        self._clock = clock
+        self._own = own
+        self._prepare_lock = threading.Lock()
+        self._prepared = False
+        self._by_digest: dict[int, PreparedRead] = {}
+        self._head = PreparedRead(engine, _position())
+        self._by_id = PreparedRead(engine, _key_with_secrets().where(keys.c.id == bindparam("key_id")))
+
+    # Reading, on the path of a request
+
+    def find_by_digest(self, digests: Sequence[str]) -> Key | None:
+        """See `KeyStore.find_by_digest`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        self._prepare()
+        read = self._by_digest.get(len(digests))
+        if read is None:
+            read = self._by_digest[len(digests)] = PreparedRead(self.engine, _key_of_digests(len(digests)))
+        return _key_of_rows(read.rows({f"digest_{number}": digest for number, digest in enumerate(digests)}))
+
+    def find_key(self, key_id: str) -> Key | None:
+        """See `KeyStore.find_key`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        if not KEY_ID.fullmatch(key_id):
+            return None
+        self._prepare()
+        return _key_of_rows(self._by_id.rows({"key_id": key_id}))
+
+    # Changing
+
+    def add(self, keys_: Iterable[tuple[Key, Event]]) -> int:
+        """See `WritableKeyStore.add`.
+
+        Raises:
+            DuplicateSecret: A digest is in the store already, or twice among these.
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        count, given = 0, iter(keys_)
+        with self._appending() as (connection, append):
+            while batch := list(islice(given, _BATCH)):
+                connection.execute(insert(keys), [key_values(key) for key, _ in batch])
+                self._add_secrets(connection, [key for key, _ in batch])
+                append(event for _, event in batch)
+                count += len(batch)
+        return count
+
+    def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
+        """See `WritableKeyStore.change`.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            DuplicateSecret: A new digest is in the store already.
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        if not KEY_ID.fullmatch(key_id):
+            raise KeyNotFound(key_id)
+        with self._appending() as (connection, append):
+            before = _key_of_rows(connection.execute(_key_with_secrets().where(keys.c.id == key_id)).all())
+            if before is None:
+                raise KeyNotFound(key_id)
+            change = decide(before)
+            if change is None:
+                return before
+            if change.key is None:
+                connection.execute(delete(secrets).where(secrets.c.key_id == key_id))
+                connection.execute(delete(keys).where(keys.c.id == key_id))
+            else:
+                self._replace(connection, before, change.key)
+            append([change.event])
+            return change.key
+
+    def _replace(self, connection: Connection, before: Key, after: Key) -> None:
+        connection.execute(update(keys).where(keys.c.id == after.id), key_values(after))
+        if after.secrets != before.secrets:
+            connection.execute(delete(secrets).where(secrets.c.key_id == after.id))
+            self._add_secrets(connection, [after])
+
+    def _add_secrets(self, connection: Connection, added: Sequence[Key]) -> None:
+        try:
+            connection.execute(
+                insert(secrets), [secret_values(key.id, s) for key in added for s in key.secrets]
+            )
+        except IntegrityError:
+            raise _DigestsTaken([s.digest for key in added for s in key.secrets]) from None
+
+    def redigest(self, old: str, new: str, pepper_id: str) -> None:
+        """See `WritableKeyStore.redigest`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
+        with answering(self.engine), transaction(self.engine) as connection:
+            connection.execute(
+                update(secrets).where(secrets.c.digest == old).values(digest=new, pepper_id=pepper_id)
+            )
+
+    @contextmanager
+    def _appending(self) -> Iterator[tuple[Connection, Callable[[Iterable[Event]], None]]]:
+        """Run a block in a transaction that holds the lock of the chain's head; it appends events as it goes."""
+        self._prepare()
+        try:
+            with answering(self.engine), self._locked() as connection:
+                number, own_hash = connection.execute(
+                    select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == _HEAD_ID)
+                ).one()
+                rows: list[ChainedEvent] = []
+
+                def append(added: Iterable[Event]) -> None:
+                    nonlocal number, own_hash
+                    rows[:] = chain(added, after=number, previous_hash=own_hash)
+                    connection.execute(insert(events), [event_values(row) for row in rows])
+                    number, own_hash = rows[-1].number, rows[-1].hash
+
+                yield connection, append
+                if rows:
+                    connection.execute(
+                        update(chain_head)
+                        .where(chain_head.c.id == _HEAD_ID)
+                        .values(number=number, hash=own_hash)
+                    )
+        except _DigestsTaken as taken:
+            # Outside the transaction, which is rolled back by now: PostgreSQL answers nothing within a failed one.
+            raise DuplicateSecret(self._taken(taken.digests)) from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[Connection]:
+        """Begin a transaction whose first statement takes the lock of the chain's head."""
+        lock = update(chain_head).where(chain_head.c.id == _HEAD_ID).values(id=_HEAD_ID)
+        self._head.rows({})  # replaces connections that died since the last use, while nothing is at stake
+        with transaction(self.engine) as connection:
+            if not connection.execute(lock).rowcount:
+                with suppress(IntegrityError), connection.begin_nested():  # another process may be quicker
+                    connection.execute(insert(chain_head).values(id=_HEAD_ID, number=0, hash=FIRST_HASH))
+                connection.execute(lock)
+            yield connection
+
+    def _taken(self, digests: Sequence[str]) -> list[str]:
+        """Return those of some digests that are in the store, or twice among themselves."""
+        twice = (
+            {digest for digest in digests if digests.count(digest) > 1}
+            if len(set(digests)) < len(digests)
+            else set()
+        )
+        with answering(self.engine), self.engine.connect() as connection:
+            there = connection.execute(
+                select(secrets.c.digest).where(secrets.c.digest.in_(digests))
+            ).scalars()
+            return [*there, *twice]
+
+    # Reading, for people
+
+    def list_keys(self, where: KeyFilter, *, cursor: str | None = None, size: int = 100) -> Page:
+        """See `KeyStore.list_keys`.
+
+        Raises:
+            InvalidField: The cursor is none of this list, or the size is out of range.
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        statement = select(*KEY_COLUMNS).order_by(keys.c.id.desc()).limit(check_size(size) + 1)
+        if cursor is not None:
+            statement = statement.where(keys.c.id < decode_cursor(cursor))
+        self._prepare()
+        with answering(self.engine), self.engine.connect() as connection:
+            rows = connection.execute(_filtered(statement, where, self._clock.now())).all()
+            page = rows[:size]
+            held = connection.execute(
+                select(*SECRET_COLUMNS)
+                .where(secrets.c.key_id.in_([row.id for row in page]))
+                .order_by(secrets.c.key_id, secrets.c.number)
+            ).all()
+        found = tuple(key_of(row, tuple(secret_of(s) for s in held if s.key_id == row.id)) for row in page)
+        return Page(found, encode_cursor(found[-1].id) if len(rows) > size else None)
+
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """See `WritableKeyStore.list_events`.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        statement = (
+            select(events).where(events.c.number > after).order_by(events.c.number).limit(check_size(size))
+        )
+        if key_id is not None:
+            if not KEY_ID.fullmatch(key_id):
+                return []
+            statement = statement.where(events.c.key_id == key_id)
+        self._prepare()
+        with answering(self.engine), self.engine.connect() as connection:
+            return [event_of(row) for row in connection.execute(statement)]
+
+    def last_event_number(self) -> int:
+        """See `WritableKeyStore.last_event_number`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        self._prepare()
+        return self._position()[0]
+
+    def _position(self) -> tuple[int, str, int]:
+        """Return the number and hash at the head, and the highest number of any row, all of one moment."""
+        rows = self._head.rows({})
+        return (rows[0][0], rows[0][1], rows[0][2]) if rows else (0, FIRST_HASH, 0)
+
+    def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
+        """See `WritableKeyStore.check_chain`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        self._prepare()
+        number, own_hash, _ = self._position()
+        report = check_chain(self._rows_to(number, progress), head_number=number, head_hash=own_hash)
+        number, own_hash, highest = self._position()
+        if report.problem is None and highest > number:
+            problem = f"event {number + 1} was inserted, after the head of the chain"
+            return ChainReport(report.rows, number, own_hash, problem, number + 1)
+        return report
+
+    def _rows_to(self, last: int, progress: Callable[[int, int], None] | None) -> Iterator[ChainedEvent]:
+        after = -(2**62)  # a row with a number below 1 can only have been inserted
+        while after < last:
+            rows = self.list_events(after=after, size=MAX_PAGE)
+            if not rows:
+                return
+            yield from (row for row in rows if row.number <= last)
+            after = rows[-1].number
+            if progress is not None:
+                progress(min(after, last), last)
+
+    def prunable(self, *, ended_before: datetime) -> Iterator[str]:
+        """See `WritableKeyStore.prunable`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        self._prepare()
+        ended = or_(keys.c.revoked_at < ended_before, keys.c.expires_at < ended_before)
+        rotated = keys.c.id.in_(select(secrets.c.key_id).where(secrets.c.expires_at < ended_before))
+        statement = select(keys.c.id).where(or_(ended, rotated)).order_by(keys.c.id).limit(_BATCH)
+        after = ""
+        while True:
+            with answering(self.engine), self.engine.connect() as connection:
+                ids = connection.execute(statement.where(keys.c.id > after)).scalars().all()
+            yield from ids
+            if len(ids) < _BATCH:
+                return
+            after = ids[-1]
+
+    # The house
+
+    def _prepare(self) -> None:
+        """Before the first use: see that the tables are there and are ours."""
+        if self._prepared:
+            return
+        with self._prepare_lock, answering(self.engine):
+            if self._prepared:
+                return
+            if self._own and self.engine.dialect.name == "sqlite":
+                create_sqlite_file(self.engine)
+                with self.engine.connect() as connection:
+                    empty = migration.is_empty(connection)
+                if empty:
+                    migration.create_if_empty(self.engine)
+            with self.engine.connect() as connection:
+                migration.require_current(connection)
+            self._prepared = True
+
+    def upgrade(self) -> tuple[str | None, str]:
+        """Bring the tables to this code's version. Return the revisions before (None: no tables) and after.
+
+        Raises:
+            SchemaMismatch: The database is newer than this code, or the application's own migrations made the tables.
+            StoreUnavailable: The database does not answer.
+        """
+        with answering(self.engine):
+            return migration.upgrade(self.engine)
+
+    def checks(self) -> list[Check]:
+        """See `KeyStore.checks`."""
+        where = self.engine.url.render_as_string(hide_password=True)
+        try:
+            self._prepare()
+            with answering(self.engine), self.engine.connect() as connection:
+                count = connection.execute(select(func.count()).select_from(keys)).scalar_one()
+                peppers = connection.execute(
+                    select(secrets.c.pepper_id, func.count()).group_by(secrets.c.pepper_id)
+                ).all()
+        except StoreError as error:
+            return [Check("store", False, where, str(error))]
+        return [
+            Check("store", True, f"{where}, {count} keys"),
+            *(Check("digests", None, f"{n} secrets under {pepper or 'no pepper'}") for pepper, n in peppers),
+        ]
+
+    def close(self) -> None:
+        """See `KeyStore.close`. An engine of the application's stays open."""
+        if self._own:
+            self.engine.dispose()
+
+
+class _DigestsTaken(Exception):
+    """Some of these digests are in the store already. Becomes `DuplicateSecret` once the transaction is over."""
+
+    def __init__(self, digests: Sequence[str]) -> None:
+        self.digests = digests
+
+
+def _position() -> Select[Any]:
+    highest = select(func.coalesce(func.max(events.c.number), literal_column("0"))).scalar_subquery()
+    return select(chain_head.c.number, chain_head.c.hash, highest.label("highest")).where(
+        chain_head.c.id == literal_column(str(_HEAD_ID))
+    )
+
+
+def _key_with_secrets() -> Select[Any]:
+    return (
+        select(*KEY_COLUMNS, *SECRET_COLUMNS)
+        .select_from(keys.join(secrets, secrets.c.key_id == keys.c.id))
+        .order_by(secrets.c.number)
+    )
+
+
+def _key_of_digests(count: int) -> Select[Any]:
+    presented = secrets.alias("presented")
+    wanted = [bindparam(f"digest_{number}") for number in range(count)]
+    return (
+        select(*KEY_COLUMNS, *SECRET_COLUMNS)
+        .select_from(
+            presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id)
+        )
+        .where(presented.c.digest.in_(wanted))
+        .order_by(secrets.c.number)
+    )
+
+
+def _key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:
+    if not rows:
+        return None
+    split = len(KEY_COLUMNS)
+    return key_of(rows[0], tuple(secret_of(row[split:]) for row in rows))
+
+
+def _filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[Any]:
+    if where.owner is not None:
+        statement = statement.where(keys.c.owner == where.owner)
+    if where.text:
+        fields = (keys.c.name, keys.c.description, keys.c.owner, keys.c.id)
+        statement = statement.where(or_(*(field.icontains(where.text, autoescape=True) for field in fields)))
+    live, expired = keys.c.revoked_at.is_(null()), keys.c.expires_at <= now
+    enabled = keys.c.disabled_at.is_(null())
+    conditions = {
+        Status.REVOKED: (~live,),
+        Status.DISABLED: (live, ~enabled),
+        Status.EXPIRED: (live, enabled, expired),
+        Status.ACTIVE: (live, enabled, or_(keys.c.expires_at.is_(null()), keys.c.expires_at > now)),
+    }
+    return statement.where(*conditions[where.status]) if where.status else statement
