@@ -50,9 +50,7 @@ def build_desk(settings: Settings, *, engine: Engine | None = None, clock: Clock
         SettingsError: The store cannot be opened with these settings.
     """
     clock = clock or SystemClock()
-    mint = Mint(
-        SecretFormat(settings.prefix), Digester(current=settings.pepper, previous=settings.previous_peppers)
-    )
+    mint = Mint(SecretFormat(settings.prefix), Digester(current=settings.pepper, previous=settings.previous_peppers))
     return Desk(store=_open_store(settings, engine, mint, clock), mint=mint, clock=clock)
 
 
@@ -80,9 +78,7 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
 def _open_file(text: str, mint: Mint, clock: Clock) -> KeyStore:
     path = Path(text.removeprefix("//"))
     if path.suffix.lower() not in (".yml", ".yaml", ".toml"):
-        raise SettingsError(
-            [f"KEYDESK_STORE names the file {text!r}; its name must end in .yml, .yaml or .toml"]
-        )
+        raise SettingsError([f"KEYDESK_STORE names the file {text!r}; its name must end in .yml, .yaml or .toml"])
     from .stores.file import FileStore
 
     return FileStore(path, mint, clock)

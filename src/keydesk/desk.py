@@ -250,9 +250,7 @@ class Desk:
 
         return IssuedKey(self._change(key_id, decide), text)
 
-    def update(
-        self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **changes: Any
-    ) -> Key:
+    def update(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **changes: Any) -> Key:
         """Change fields of a key. Where nothing differs, nothing is written.
 
         Args:
@@ -302,9 +300,7 @@ class Desk:
         def decide(key: Key, now: datetime) -> Change:
             self._permit(by, key.owner)
             _require_status(key, now, (Status.ACTIVE, Status.EXPIRED), "disabled")
-            return Change(
-                _changed(key, now, disabled_at=now), KeyDisabled(**_about(key, now, by, actor), details={})
-            )
+            return Change(_changed(key, now, disabled_at=now), KeyDisabled(**_about(key, now, by, actor), details={}))
 
         return self._change(key_id, decide)
 
@@ -322,15 +318,11 @@ class Desk:
         def decide(key: Key, now: datetime) -> Change:
             self._permit(by, key.owner, key)
             _require_status(key, now, (Status.DISABLED,), "enabled")
-            return Change(
-                _changed(key, now, disabled_at=None), KeyEnabled(**_about(key, now, by, actor), details={})
-            )
+            return Change(_changed(key, now, disabled_at=None), KeyEnabled(**_about(key, now, by, actor), details={}))
 
         return self._change(key_id, decide)
 
-    def revoke(
-        self, key_id: str, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR
-    ) -> Key:
+    def revoke(self, key_id: str, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
         """End a key for good, with all its secrets.
 
         Args:
@@ -393,7 +385,7 @@ class Desk:
         """
         if ended_for < timedelta(0):
             raise InvalidField("ended_for", f"must not be negative: {ended_for}")
-        store, before = self._writable(), self.clock.now() - ended_for
+        store, before, kind = self._writable(), self.clock.now() - ended_for, ""
 
         def decide(key: Key) -> Change | None:
             nonlocal kind
@@ -470,13 +462,9 @@ class Desk:
             InvalidField: A filter, the cursor or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        return self.store.list_keys(
-            KeyFilter(owner=owner, status=status, text=text), cursor=cursor, size=size
-        )
+        return self.store.list_keys(KeyFilter(owner=owner, status=status, text=text), cursor=cursor, size=size)
 
-    def list_events(
-        self, *, after: int = 0, key_id: str | None = None, size: int = 100
-    ) -> list[ChainedEvent]:
+    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
         """Return events with numbers above `after`, in order.
 
         Args:

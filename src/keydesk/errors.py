@@ -31,9 +31,7 @@ class SettingsError(KeydeskError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__(
-            "Keydesk cannot start with these settings:\n" + "\n".join(f"  - {p}" for p in problems)
-        )
+        super().__init__("Keydesk cannot start with these settings:\n" + "\n".join(f"  - {p}" for p in problems))
 
 
 class InvalidField(KeydeskError, ValueError):
@@ -62,9 +60,7 @@ class DuplicateSecret(KeydeskError):
 
     def __init__(self, digests: Sequence[str]) -> None:
         self.digests = tuple(digests)
-        super().__init__(
-            "A key in the store already answers to this secret. Secrets cannot be shared between keys."
-        )
+        super().__init__("A key in the store already answers to this secret. Secrets cannot be shared between keys.")
 
 
 class NotPermitted(KeydeskError):

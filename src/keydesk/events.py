@@ -200,8 +200,6 @@ def check_chain(rows: Iterable[ChainedEvent], *, head_number: int, head_hash: st
         count, previous_hash = count + 1, row.hash
     if (count, previous_hash) != (head_number, head_hash):
         missing = count + 1
-        problem = (
-            f"event {missing} was removed" if count < head_number else "the head of the chain was changed"
-        )
+        problem = f"event {missing} was removed" if count < head_number else "the head of the chain was changed"
         return ChainReport(count, head_number, head_hash, problem, missing if count < head_number else count)
     return ChainReport(count, head_number, head_hash)

@@ -119,9 +119,7 @@ def _network(key: Key, denied: Denied | None, client_address: str | None) -> Che
     if denied is None:
         return Check("network", True, f"{client_address or 'no address given'}; allowed: {listed}")
     if client_address is None:
-        return Check(
-            "network", False, f"no address given; allowed: {listed}", "say where the client is: --address"
-        )
+        return Check("network", False, f"no address given; allowed: {listed}", "say where the client is: --address")
     networks = " ".join(f"--network {network}" for network in (*key.networks, client_address))
     return Check(
         "network",

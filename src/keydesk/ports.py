@@ -143,9 +143,7 @@ class WritableKeyStore(KeyStore, Protocol):
         """
         ...
 
-    def list_events(
-        self, *, after: int = 0, key_id: str | None = None, size: int = 100
-    ) -> list[ChainedEvent]:
+    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
         """Return up to `size` (1 to 1000) events with numbers above `after`, in order.
 
         Raises:

@@ -20,9 +20,7 @@ from .keys.secret import SecretFormat
 CONFIG_FILE = "KEYDESK_CONFIG"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
-_REALM = re.compile(
-    r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}"
-)  # what needs no escaping in a quoted string, RFC 9110
+_REALM = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # what needs no escaping in a quoted string, RFC 9110
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -80,9 +78,7 @@ def read_settings(given: Mapping[str, Any], *, default_store: str) -> Settings:
         values["store"] = "config://" if "API_KEY" in given or "API_KEYS" in given else default_store
     elif values["store"] != "config://" and (values["api_key"] or values["api_keys"]):
         raise SettingsError(
-            [
-                "API_KEY and API_KEYS are not read, since KEYDESK_STORE names another store; remove one or the other"
-            ]
+            ["API_KEY and API_KEYS are not read, since KEYDESK_STORE names another store; remove one or the other"]
         )
     if values["previous_peppers"] and not values["pepper"]:
         raise SettingsError(["KEYDESK_PREVIOUS_PEPPERS needs KEYDESK_PEPPER, the one that took their place"])
@@ -112,9 +108,7 @@ def read_environment(environ: Mapping[str, str] | None = None) -> dict[str, Any]
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
     """Return the names in an environment that begin like ours and are none."""
-    return sorted(
-        name for name in environ if name.startswith("KEYDESK_") and name not in {*NAMES, CONFIG_FILE}
-    )
+    return sorted(name for name in environ if name.startswith("KEYDESK_") and name not in {*NAMES, CONFIG_FILE})
 
 
 def _unknown(given: Mapping[str, Any]) -> list[str]:
@@ -170,9 +164,7 @@ def _peppers(value: Any) -> tuple[bytes, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
     if value is not None and not isinstance(value, Sequence):
-        raise InvalidField(
-            "previous_peppers", "must be a list of peppers, or one text with commas between them"
-        )
+        raise InvalidField("previous_peppers", "must be a list of peppers, or one text with commas between them")
     return tuple(filter(None, map(_pepper, value or ())))
 
 
@@ -191,18 +183,14 @@ def _header(value: Any) -> str:
 def _query_parameter(value: Any) -> str | None:
     parameter = None if value is None else _text(value, "query_parameter") or None
     if parameter is not None and not _PARAMETER.fullmatch(parameter):
-        raise InvalidField(
-            "query_parameter", f"is no parameter name: {parameter[:80]!r}; write for example api_key"
-        )
+        raise InvalidField("query_parameter", f"is no parameter name: {parameter[:80]!r}; write for example api_key")
     return parameter
 
 
 def _realm(value: Any) -> str:
     realm = "api" if value is None else _text(value, "realm")
     if not _REALM.fullmatch(realm):
-        raise InvalidField(
-            "realm", "must be 1 to 64 printable ASCII characters without quotes and backslashes"
-        )
+        raise InvalidField("realm", "must be 1 to 64 printable ASCII characters without quotes and backslashes")
     return realm
 
 

@@ -29,9 +29,7 @@ _REASONS = {
 class Verifier:
     """Decides about presented secrets. Holds no state of its own, so any number of threads may share one."""
 
-    def __init__(
-        self, store: KeyStore, digester: Digester, secret_format: SecretFormat, clock: Clock
-    ) -> None:
+    def __init__(self, store: KeyStore, digester: Digester, secret_format: SecretFormat, clock: Clock) -> None:
         self.store = store
         self.digester = digester
         self.secret_format = secret_format
@@ -61,9 +59,7 @@ class Verifier:
             self._redigest(secret, digests[0])
         return self.judge(key, secret, requirement, client_address)
 
-    def judge(
-        self, key: Key, secret: Secret, requirement: Requirement, client_address: str | None
-    ) -> Decision:
+    def judge(self, key: Key, secret: Secret, requirement: Requirement, client_address: str | None) -> Decision:
         """Return the decision about a caller whose secret has matched: status, then network, then scopes."""
         return (
             check_status(key, secret, self.clock.now())
@@ -79,9 +75,7 @@ class Verifier:
         try:
             self.store.redigest(secret.digest, digest, self.digester.pepper_id)
         except StoreError as error:
-            logger.warning(
-                "Keydesk left a digest under an earlier pepper; its next use tries again: %s", error
-            )
+            logger.warning("Keydesk left a digest under an earlier pepper; its next use tries again: %s", error)
 
 
 def check_status(key: Key, secret: Secret, now: datetime) -> Denied | None:

@@ -33,9 +33,7 @@ def parse_pepper(text: str) -> bytes:
     except (binascii.Error, ValueError):
         raise InvalidField("pepper", f"is not base64; {advice}") from None
     if len(pepper) < MIN_PEPPER_BYTES:
-        raise InvalidField(
-            "pepper", f"has {len(pepper)} bytes and needs at least {MIN_PEPPER_BYTES}; {advice}"
-        )
+        raise InvalidField("pepper", f"has {len(pepper)} bytes and needs at least {MIN_PEPPER_BYTES}; {advice}")
     return pepper
 
 

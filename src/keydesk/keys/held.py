@@ -77,9 +77,7 @@ def keys_of_mapping(given: Mapping[str, Any], mint: Mint, now: datetime) -> list
             entries = fields_of.setdefault(fields.name, [])
             secret = mint.secret(text, number=len(entries) + 1, now=now)
             if secret.digest in taken:
-                raise InvalidField(
-                    "secret", f"is the same as that of {taken[secret.digest]}; each needs its own"
-                )
+                raise InvalidField("secret", f"is the same as that of {taken[secret.digest]}; each needs its own")
         except InvalidField as error:
             raise InvalidField(label, str(error)) from None
         taken[secret.digest] = label

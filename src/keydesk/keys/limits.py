@@ -13,9 +13,7 @@ MAX_COUNT = 10**12
 MAX_WINDOW_SECONDS = 366 * 86_400
 
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
-_LIMIT = re.compile(
-    r"(\d{1,13})\s*(?:/|\bper\b)\s*(?:(\d{1,9})\s*)?(second|minute|hour|day)s?", re.IGNORECASE
-)
+_LIMIT = re.compile(r"(\d{1,13})\s*(?:/|\bper\b)\s*(?:(\d{1,9})\s*)?(second|minute|hour|day)s?", re.IGNORECASE)
 _QUOTA = re.compile(r"(\d{1,13})\s*(?:/|\bper\b|\bin\b)\s*(day|month|total)", re.IGNORECASE)
 
 

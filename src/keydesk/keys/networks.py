@@ -93,9 +93,7 @@ def _parse_network(text: str) -> IPv4Network | IPv6Network:
     if text not in _EVERYWHERE and str(network) != text and "/" in text:
         given = ip_address(text.partition("/")[0])
         if given != network.network_address:
-            raise InvalidField(
-                "networks", f"{text!r} has bits set behind its mask; write {network} or {given}"
-            )
+            raise InvalidField("networks", f"{text!r} has bits set behind its mask; write {network} or {given}")
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped and network.prefixlen >= 96:
         return ip_network((mapped, network.prefixlen - 96))

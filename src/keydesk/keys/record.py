@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import InvalidField
 from .limits import MAX_LIMITS, Limit, Quota, parse_limit, parse_quota
@@ -141,6 +141,8 @@ def key_id_of_name(name: str) -> str:
     return "key_" + hashlib.sha256(b"keydesk key id\0" + name.encode()).hexdigest()[:_KEY_ID_HEX]
 
 
+F = TypeVar("F", bound="KeyFields")
+
 FIELD_NAMES = tuple(f.name for f in fields(KeyFields))
 
 
@@ -159,7 +161,7 @@ def parse_fields(given: Mapping[str, Any]) -> KeyFields:
     return update_fields(KeyFields(name="-"), given)
 
 
-def update_fields(before: KeyFields, given: Mapping[str, Any]) -> KeyFields:
+def update_fields(before: F, given: Mapping[str, Any]) -> F:
     """Return a copy of the fields with the given ones in their place, each checked as in `parse_fields`.
 
     Raises:
@@ -184,9 +186,7 @@ def parse_text(name: str, limit: int, value: object) -> str:
     if not value.isprintable() and any(not c.isprintable() and c != "\n" for c in value):
         raise InvalidField(name, "holds control characters; take them out")
     if redact(value) != value:
-        raise InvalidField(
-            name, "holds a secret; what is written here is shown to people and kept in the log"
-        )
+        raise InvalidField(name, "holds a secret; what is written here is shown to people and kept in the log")
     return value.strip()
 
 
@@ -224,16 +224,12 @@ def _texts(name: str, value: object) -> list[str]:
 
 def _limits(value: object) -> tuple[Limit, ...]:
     given = value if isinstance(value, (list, tuple)) else _texts("limits", value)
-    return _few(
-        "limits", tuple(dict.fromkeys(x if isinstance(x, Limit) else parse_limit(str(x)) for x in given))
-    )
+    return _few("limits", tuple(dict.fromkeys(x if isinstance(x, Limit) else parse_limit(str(x)) for x in given)))
 
 
 def _quotas(value: object) -> tuple[Quota, ...]:
     given = value if isinstance(value, (list, tuple)) else _texts("quotas", value)
-    return _few(
-        "quotas", tuple(dict.fromkeys(x if isinstance(x, Quota) else parse_quota(str(x)) for x in given))
-    )
+    return _few("quotas", tuple(dict.fromkeys(x if isinstance(x, Quota) else parse_quota(str(x)) for x in given)))
 
 
 def _few(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -247,11 +243,11 @@ def _expires_at(value: object) -> datetime | None:
         return None
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidField(
-                "expires_at", f"{value[:40]!r} is not a time; write 2027-01-31T12:00:00+00:00"
-            ) from None
+            problem = f"{value[:40]!r} is not a time; write 2027-01-31T12:00:00+00:00"
+            raise InvalidField("expires_at", problem) from None
+        return as_utc("expires_at", moment)
     if not isinstance(value, datetime):
         raise InvalidField("expires_at", f"must be a datetime, not {type(value).__name__}")
     return as_utc("expires_at", value)

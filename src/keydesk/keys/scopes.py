@@ -28,9 +28,7 @@ def parse_requirement(text: str) -> str:
     if len(text) <= MAX_SCOPE_CHARACTERS and _REQUIREMENT.fullmatch(text):
         return text
     if "*" in text:
-        raise InvalidField(
-            "scopes", f"a view cannot ask for {text[:140]!r}; name each scope it needs in full"
-        )
+        raise InvalidField("scopes", f"a view cannot ask for {text[:140]!r}; name each scope it needs in full")
     raise InvalidField("scopes", f"{text[:140]!r} is not a scope; write resource:action, such as orders:read")
 
 
@@ -49,9 +47,7 @@ class Scopes:
     def __init__(self, grants: Iterable[str] = ()) -> None:
         self._grants = tuple(sorted(set(grants)))
         if len(self._grants) > MAX_SCOPES:
-            raise InvalidField(
-                "scopes", f"{len(self._grants)} are too many; a key holds at most {MAX_SCOPES}"
-            )
+            raise InvalidField("scopes", f"{len(self._grants)} are too many; a key holds at most {MAX_SCOPES}")
         for grant in self._grants:
             if len(grant) > MAX_SCOPE_CHARACTERS or not _GRANT.fullmatch(grant):
                 raise InvalidField(
@@ -72,9 +68,7 @@ class Scopes:
 
     def beyond(self, holder: Scopes) -> tuple[str, ...]:
         """Return those of these grants that the holder's grants do not cover: what the holder cannot give."""
-        return tuple(
-            g for g in self._grants if g not in holder._exact and not g.startswith(holder._starts or ("\0",))
-        )
+        return tuple(g for g in self._grants if g not in holder._exact and not g.startswith(holder._starts or ("\0",)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._grants)

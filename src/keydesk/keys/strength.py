@@ -34,9 +34,7 @@ def estimated_bits(text: str) -> float:
     period = (text + text).find(text, 1)
     text = text[:period]
     if _reads_as_words(text):
-        return sum(
-            len(piece) * (math.log2(10) if piece.isdigit() else _WORD_BITS) for piece in _PIECES.findall(text)
-        )
+        return sum(len(piece) * (math.log2(10) if piece.isdigit() else _WORD_BITS) for piece in _PIECES.findall(text))
     symbols = next((size for pattern, size in _CLASSES if pattern.fullmatch(text)), 64)
     symbols = min(symbols, len(set(text)) ** 2)
     counted = text.replace("-", "") if symbols <= 16 else text

@@ -137,11 +137,7 @@ def describe(engine: Engine, error: BaseException) -> str:
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Run a block in one transaction, committed at its end."""
-    writing = (
-        engine
-        if engine.dialect.name == "sqlite"
-        else engine.execution_options(isolation_level="READ COMMITTED")
-    )
+    writing = engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")
     with writing.begin() as connection:
         yield connection
 

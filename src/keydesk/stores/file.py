@@ -61,9 +61,7 @@ class FileStore:
         try:
             self._index = self._read()
         except (OSError, InvalidField) as error:
-            raise SettingsError(
-                [f"KEYDESK_STORE names the file {path}, which cannot be used: {error}"]
-            ) from None
+            raise SettingsError([f"KEYDESK_STORE names the file {path}, which cannot be used: {error}"]) from None
 
     def find_by_digest(self, digests: Sequence[str]) -> Key | None:
         """See `KeyStore.find_by_digest`."""
@@ -137,9 +135,7 @@ class FileStore:
                 Check("strength", False, f"{self._weak} keys could be guessed", "replace them by random ones")
             )
         if os.name == "posix" and self._path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-            checks.append(
-                Check("file", False, "others on this machine can read it", f"chmod 600 {self._path}")
-            )
+            checks.append(Check("file", False, "others on this machine can read it", f"chmod 600 {self._path}"))
         return checks
 
     def close(self) -> None:
@@ -182,9 +178,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
     if content in (None, "") or (isinstance(content, dict) and SECTION in content):
         content = {}
     if not isinstance(content, dict):
-        raise InvalidField(
-            "file", "must be a mapping of secret, or sha256:<hex>, to a name or to a table of fields"
-        )
+        raise InvalidField("file", "must be a mapping of secret, or sha256:<hex>, to a name or to a table of fields")
     return content
 
 

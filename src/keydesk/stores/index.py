@@ -83,6 +83,4 @@ def matches(where: KeyFilter, key: Key, now: datetime) -> bool:
     if where.status is not None and key.status_at(now) is not where.status:
         return False
     text = (where.text or "").casefold()
-    return not text or any(
-        text in field.casefold() for field in (key.name, key.description, key.owner or "", key.id)
-    )
+    return not text or any(text in field.casefold() for field in (key.name, key.description, key.owner or "", key.id))

@@ -99,14 +99,10 @@ class MemoryStore:
         with self._lock:
             key = self._index.find_by_digest((old,))
             if key is not None:
-                secrets = (
-                    replace(s, digest=new, pepper_id=pepper_id) if s.digest == old else s for s in key.secrets
-                )
+                secrets = (replace(s, digest=new, pepper_id=pepper_id) if s.digest == old else s for s in key.secrets)
                 self._index.put(replace(key, secrets=tuple(secrets)))
 
-    def list_events(
-        self, *, after: int = 0, key_id: str | None = None, size: int = 100
-    ) -> list[ChainedEvent]:
+    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
         """See `WritableKeyStore.list_events`.
 
         Raises:

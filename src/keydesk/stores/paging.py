@@ -24,9 +24,7 @@ def decode_cursor(cursor: str) -> str:
         InvalidField: It was not made by `encode_cursor`.
     """
     try:
-        key_id = base64.b64decode(
-            cursor[:64] + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
-        ).decode()
+        key_id = base64.b64decode(cursor[:64] + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         key_id = ""
     if not KEY_ID.fullmatch(key_id):

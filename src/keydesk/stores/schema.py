@@ -64,7 +64,7 @@ def _words(length: int) -> String:
     return String(length).with_variant(mysql, "mysql", "mariadb")
 
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mariadb_engine": "InnoDB",
@@ -101,7 +101,7 @@ keys = Table(
     Column("revoke_reason", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Index(None, "owner", "id"),
-    **_OPTIONS,  # type: ignore[arg-type]
+    **_OPTIONS,
 )
 
 secrets = Table(
@@ -114,7 +114,7 @@ secrets = Table(
     Column("hint", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
-    **_OPTIONS,  # type: ignore[arg-type]
+    **_OPTIONS,
 )
 
 # The audit log, the invalidation feed and the outbox, in the order of the commits.
@@ -131,7 +131,7 @@ events = Table(
     Column("previous_hash", _code(64), nullable=False),
     Column("hash", _code(64), nullable=False),
     Index(None, "key_id", "number"),
-    **_OPTIONS,  # type: ignore[arg-type]
+    **_OPTIONS,
 )
 
 # One row. Whoever holds its lock appends events; that is what puts them in the order of the commits.
@@ -141,5 +141,5 @@ chain_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("number", BigInteger, nullable=False),
     Column("hash", _code(64), nullable=False),
-    **_OPTIONS,  # type: ignore[arg-type]
+    **_OPTIONS,
 )

@@ -154,9 +154,7 @@ class SqlStore:
 
     def _add_secrets(self, connection: Connection, added: Sequence[Key]) -> None:
         try:
-            connection.execute(
-                insert(secrets), [secret_values(key.id, s) for key in added for s in key.secrets]
-            )
+            connection.execute(insert(secrets), [secret_values(key.id, s) for key in added for s in key.secrets])
         except IntegrityError:
             raise _DigestsTaken([s.digest for key in added for s in key.secrets]) from None
 
@@ -167,9 +165,7 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
         """
         with answering(self.engine), transaction(self.engine) as connection:
-            connection.execute(
-                update(secrets).where(secrets.c.digest == old).values(digest=new, pepper_id=pepper_id)
-            )
+            connection.execute(update(secrets).where(secrets.c.digest == old).values(digest=new, pepper_id=pepper_id))
 
     @contextmanager
     def _appending(self) -> Iterator[tuple[Connection, Callable[[Iterable[Event]], None]]]:
@@ -191,9 +187,7 @@ class SqlStore:
                 yield connection, append
                 if rows:
                     connection.execute(
-                        update(chain_head)
-                        .where(chain_head.c.id == _HEAD_ID)
-                        .values(number=number, hash=own_hash)
+                        update(chain_head).where(chain_head.c.id == _HEAD_ID).values(number=number, hash=own_hash)
                     )
         except _DigestsTaken as taken:
             # Outside the transaction, which is rolled back by now: PostgreSQL answers nothing within a failed one.
@@ -214,14 +208,10 @@ class SqlStore:
     def _taken(self, digests: Sequence[str]) -> list[str]:
         """Return those of some digests that are in the store, or twice among themselves."""
         twice = (
-            {digest for digest in digests if digests.count(digest) > 1}
-            if len(set(digests)) < len(digests)
-            else set()
+            {digest for digest in digests if digests.count(digest) > 1} if len(set(digests)) < len(digests) else set()
         )
         with answering(self.engine), self.engine.connect() as connection:
-            there = connection.execute(
-                select(secrets.c.digest).where(secrets.c.digest.in_(digests))
-            ).scalars()
+            there = connection.execute(select(secrets.c.digest).where(secrets.c.digest.in_(digests))).scalars()
             return [*there, *twice]
 
     # Reading, for people
@@ -249,9 +239,7 @@ class SqlStore:
         found = tuple(key_of(row, tuple(secret_of(s) for s in held if s.key_id == row.id)) for row in page)
         return Page(found, encode_cursor(found[-1].id) if len(rows) > size else None)
 
-    def list_events(
-        self, *, after: int = 0, key_id: str | None = None, size: int = 100
-    ) -> list[ChainedEvent]:
+    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
         """See `WritableKeyStore.list_events`.
 
         Raises:
@@ -259,9 +247,7 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        statement = (
-            select(events).where(events.c.number > after).order_by(events.c.number).limit(check_size(size))
-        )
+        statement = select(events).where(events.c.number > after).order_by(events.c.number).limit(check_size(size))
         if key_id is not None:
             if not KEY_ID.fullmatch(key_id):
                 return []
@@ -408,12 +394,10 @@ def _key_with_secrets() -> Select[Any]:
 
 def _key_of_digests(count: int) -> Select[Any]:
     presented = secrets.alias("presented")
-    wanted = [bindparam(f"digest_{number}") for number in range(count)]
+    wanted: list[Any] = [bindparam(f"digest_{number}") for number in range(count)]
     return (
         select(*KEY_COLUMNS, *SECRET_COLUMNS)
-        .select_from(
-            presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id)
-        )
+        .select_from(presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id))
         .where(presented.c.digest.in_(wanted))
         .order_by(secrets.c.number)
     )

@@ -1,5 +1,7 @@
 """Keys, their secrets, and the chain of events."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,7 +12,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_MYSQL = {
+_MYSQL: dict[str, Any] = {
     "mysql_engine": "InnoDB",
     "mysql_charset": "utf8mb4",
     "mariadb_engine": "InnoDB",
@@ -18,12 +20,12 @@ _MYSQL = {
 }
 
 
-def _code(length: int) -> sa.types.TypeEngine:
+def _code(length: int) -> sa.types.TypeEngine[str]:
     mysql = sa.dialects.mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
     return sa.String(length).with_variant(mysql, "mysql", "mariadb")
 
 
-def _words(length: int) -> sa.types.TypeEngine:
+def _words(length: int) -> sa.types.TypeEngine[str]:
     mysql = sa.dialects.mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
     return sa.String(length).with_variant(mysql, "mysql", "mariadb")
 
@@ -67,9 +69,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "keydesk_events",
-        sa.Column(
-            "number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), autoincrement=False, nullable=False
-        ),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), autoincrement=False, nullable=False),
         sa.Column("kind", sa.String(40), nullable=False),
         sa.Column("at", Moment, nullable=False),
         sa.Column("actor", _words(200), nullable=False),
