@@ -1,0 +1,197 @@
+"""Room flask: the extension. It opens a desk for each application and puts guards around views."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Blueprint, Flask, current_app
+from flask.views import View
+
+from ..build import build_desk
+from ..clock import Clock
+from ..desk import Desk
+from ..errors import SettingsError
+from ..keys.scopes import Requirement
+from ..redaction import RedactSecrets
+from ..settings import read_settings
+from ..web.credentials import CredentialReader
+from ..web.responses import Answers
+from .access import Access, access_of, note, note_guarded
+from .commands import KeysGroup
+from .current import real_request
+from .guard import Guard
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+NAME = "keydesk"
+# Servers that write the whole URL of each request into a log, and the loggers they do it with.
+_ACCESS_LOGGERS = ("werkzeug", "gunicorn.access")
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+class Keydesk:
+    """API keys for Flask applications. One object serves any number of them; each has a desk of its own.
+
+    Args:
+        app: The application; None to call `init_app` later.
+        engine: Keep keys in this SQLAlchemy engine's database, such as `db.engine` of Flask-SQLAlchemy. The tables of
+            `keydesk.stores.schema.metadata` are then made by the application's migrations, or `flask keys db upgrade`.
+        clock: What tells the time; the system's by default.
+
+    Raises:
+        SettingsError: Settings in `app.config` cannot be used. All problems are in it.
+        RuntimeError: The application has a Keydesk already.
+    """
+
+    def __init__(self, app: Flask | None = None, *, engine: Engine | None = None, clock: Clock | None = None) -> None:
+        if app is not None:
+            self.init_app(app, engine=engine, clock=clock)
+        elif engine is not None or clock is not None:
+            raise TypeError("Keydesk(engine=..., clock=...) needs the app; without one, hand them to init_app.")
+
+    def init_app(self, app: Flask, *, engine: Engine | None = None, clock: Clock | None = None) -> None:
+        """Read the settings in `app.config` and open the desk. Arguments as for `Keydesk`.
+
+        Raises:
+            SettingsError: Settings cannot be used. All problems are in it.
+            RuntimeError: The application has a Keydesk already.
+        """
+        if NAME in app.extensions:
+            raise RuntimeError("This application has a Keydesk already. Call init_app once for each application.")
+        if engine is not None and app.config.get("KEYDESK_STORE"):
+            raise SettingsError(["KEYDESK_STORE is not read, since an engine was given; remove one or the other"])
+        default_store = f"sqlite:///{app.instance_path}/keydesk.db"
+        settings = read_settings(app.config, default_store=default_store)
+        guard = Guard(
+            app=app,
+            desk=build_desk(settings, engine=engine, clock=clock),
+            settings=settings,
+            credentials=CredentialReader(header=settings.header, query_parameter=settings.query_parameter),
+            answers=Answers(realm=settings.realm, header=settings.header),
+        )
+        app.extensions[NAME] = guard
+        app.before_request(guard.watch)
+        app.cli.add_command(KeysGroup(guard), "keys")
+        weakref.finalize(app, guard.desk.close)
+        if settings.query_parameter is not None:
+            for name in _ACCESS_LOGGERS:
+                logging.getLogger(name).addFilter(RedactSecrets(parameter=settings.query_parameter))
+
+    @property
+    def desk(self) -> Desk:
+        """The `Desk` of the current application.
+
+        Raises:
+            RuntimeError: There is no current application, or `init_app` was not called on it.
+        """
+        return _guard().desk
+
+    def require(self, *scopes: str, any_of: Iterable[str] = (), cost: int = 1) -> Callable[[V], V]:
+        """Return a decorator that lets only callers with a key into a view. It stands below `@app.route`.
+
+        It works on functions, on async functions and on classes of views, whose `decorators` it may stand in too.
+
+        Args:
+            scopes: Scopes the key needs, all of them. None: any valid key will do.
+            any_of: Scopes of which the key needs at least one.
+            cost: How many requests one call counts for, 1 to 1,000,000, once limits are enforced.
+
+        Raises:
+            InvalidField: A scope is not `resource:action`, or the cost is out of range.
+            TypeError: The decorator stands without its parentheses.
+        """
+        if len(scopes) == 1 and callable(scopes[0]):
+            raise TypeError("Write @keys.require() with its parentheses.")
+        return _guarding(Access(Requirement(scopes, any_of), cost))
+
+    def optional(self, view: V) -> V:
+        """Let callers without a key into a view too. A wrong key is still refused; `current_key` is there or falsy."""
+        return _guarding(Access(Requirement(), optional=True))(view)
+
+    def public(self, view: V) -> V:
+        """Exempt a view from `protect`: everybody passes, and what they present is not looked at."""
+        note(view, Access(Requirement(), public=True))
+        return view
+
+    def protect(self, target: Flask | Blueprint, *scopes: str) -> None:
+        """Ask for a key on every view of an application or of a blueprint, and of those nested in it.
+
+        A view's own `require` adds its scopes to these. `public` and `optional` exempt a view.
+
+        Args:
+            target: The application or the blueprint.
+            scopes: Scopes the key needs, all of them.
+
+        Raises:
+            InvalidField: A scope is not `resource:action`.
+        """
+        base = Access(Requirement(scopes))
+        joined: dict[Any, Access] = {}  # by view: as many as the application has
+
+        def check() -> Any:
+            endpoint = real_request().endpoint
+            if endpoint is None:  # no view is there, so Flask answers 404 or 405
+                return None
+            guard = _guard()
+            view = guard.app.view_functions[endpoint]
+            access = joined.get(view)
+            if access is None:
+                noted = access_of(view)
+                access = joined[view] = base if noted is None else noted.joined(scopes)
+            return None if access.public else guard.check(access)
+
+        target.before_request(check)
+
+
+def _guard() -> Guard:
+    guard = current_app.extensions.get(NAME)
+    if guard is None:
+        raise RuntimeError("Keydesk does not know this application. Call keys.init_app(app) first.")
+    return guard  # type: ignore[no-any-return]
+
+
+def _guarding(access: Access) -> Callable[[V], V]:
+    def decorate(view: V) -> V:
+        if inspect.isclass(view):
+            return _guarded_class(view, access, decorate)  # type: ignore[no-any-return]
+        if not callable(view):
+            raise TypeError(f"@keys.require() stands above a view, not above {type(view).__name__}.")
+        guarded: Any = _guarded_async(view, access) if inspect.iscoroutinefunction(view) else _guarded(view, access)
+        note(guarded, access)
+        note_guarded(view, guarded)
+        return guarded  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _guarded(view: Callable[..., Any], access: Access) -> Callable[..., Any]:
+    @functools.wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        refusal = _guard().check(access)
+        return view(*args, **kwargs) if refusal is None else refusal
+
+    return guarded
+
+
+def _guarded_async(view: Callable[..., Any], access: Access) -> Callable[..., Any]:
+    @functools.wraps(view)
+    async def guarded(*args: Any, **kwargs: Any) -> Any:
+        refusal = _guard().check(access)
+        return await view(*args, **kwargs) if refusal is None else refusal
+
+    return guarded
+
+
+def _guarded_class(view: Any, access: Access, decorate: Callable[[V], V]) -> Any:
+    if not issubclass(view, View):
+        raise TypeError(f"{view.__name__} is no class of Flask views; put @keys.require() on a View or MethodView.")
+    note(view, access)
+    view.decorators = [*view.decorators, decorate]
+    return view

@@ -1,0 +1,195 @@
+"""Room flask: one request, from its headers to a refusal or to the view."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from flask import Flask, Request, Response, after_this_request
+from werkzeug.routing import Rule
+
+from ..decision import Allowed, Decision, Denied
+from ..desk import Desk
+from ..settings import Settings
+from ..verifier import MISSING
+from ..web.credentials import CredentialReader
+from ..web.responses import Answers, expiry_notice
+from .access import Access, access_of, is_bare
+from .current import find_allowed, real_request, set_allowed
+from .exceptions import EXCEPTIONS, AccessDenied, response_of
+from .signals import key_accepted, key_denied
+
+logger = logging.getLogger("keydesk")
+
+_MAX_LOGGED_CHARACTERS = 200
+
+
+@dataclass(slots=True, kw_only=True, weakref_slot=True)
+class Guard:
+    """What the extension keeps for one application."""
+
+    app: Flask
+    desk: Desk
+    settings: Settings
+    credentials: CredentialReader
+    answers: Answers
+    views_seen: int = 0
+    handled: dict[tuple[str | None, type[AccessDenied]], bool] = field(default_factory=dict)
+
+    def check(self, access: Access) -> Response | None:
+        """Return None where the caller of this request may pass, else the response that refuses it.
+
+        Raises:
+            AccessDenied: Refused, and the application has an error handler that takes it.
+        """
+        request = real_request()
+        if request.method == "OPTIONS" and not self.settings.protect_options:
+            return self._options(request, access)
+        return self._check(request, access)
+
+    def _check(self, request: Request, access: Access) -> Response | None:
+        decision = self._decide(request, access)
+        if decision is None:
+            return None
+        if isinstance(decision, Denied):
+            return self._refuse(request, decision)
+        if find_allowed(request) is None:
+            self._accept(request, decision)
+        return None
+
+    def _decide(self, request: Request, access: Access) -> Decision | None:
+        """Return the decision; None where no key is presented and none is needed."""
+        verifier = self.desk.verifier
+        earlier = find_allowed(request)
+        if earlier is not None:  # a guard within a guard asks for more scopes of the same caller
+            return verifier.judge(earlier.key, earlier.secret, access.requirement, request.remote_addr)
+        presented = self.credentials.read(request.environ)
+        if isinstance(presented, str):
+            return verifier.verify(presented, access.requirement, request.remote_addr)
+        return None if access.optional and presented is MISSING else presented
+
+    def _options(self, request: Request, access: Access) -> Response | None:
+        """Let OPTIONS through: a browser sends no key with a CORS preflight. But never to a view's own code.
+
+        Where Flask itself answers OPTIONS there is nothing to guard. Where the view does, a caller without a key gets
+        the answer Flask would have given.
+        """
+        rule = request.url_rule
+        if rule is None or _is_automatic(rule):
+            return None
+        if self.credentials.read(request.environ) is MISSING:
+            return self.app.make_default_options_response()
+        return self._check(request, access)
+
+    def _accept(self, request: Request, decision: Allowed) -> None:
+        set_allowed(request, decision)
+        if key_accepted.receivers:
+            key_accepted.send(self.app, decision=decision)
+        if decision.secret.expires_at is not None or decision.key.expires_at is not None:
+            notice = expiry_notice(decision, self.desk.clock.now())
+            if notice is not None:
+                _add_headers((notice,))
+
+    def _refuse(self, request: Request, denied: Denied) -> Response:
+        answer = self.answers.answer(denied)
+        _log(request, denied)
+        if key_denied.receivers:
+            key_denied.send(self.app, decision=denied)
+        exception = EXCEPTIONS[denied.reason]
+        if self._is_handled(request, exception):
+            # A handler shapes status and body; the challenge a 401 must have (RFC 9110) is put back if it drops it.
+            _add_headers(answer.headers, status=answer.status)
+            raise exception(denied, answer)
+        return response_of(answer)
+
+    def _is_handled(self, request: Request, exception: type[AccessDenied]) -> bool:
+        """Return whether an error handler of the application would take this exception.
+
+        Asked beforehand, since raising costs more than everything else about a refusal. The answer cannot change:
+        Flask refuses new handlers once it has served a request.
+        """
+        place = (request.blueprint, exception)
+        handled = self.handled.get(place)
+        if handled is None:
+            handled = self.handled[place] = self._has_handler(request, exception)
+        return handled
+
+    def _has_handler(self, request: Request, exception: type[AccessDenied]) -> bool:
+        """Look where Flask looks: for the blueprints and the application, by status and without, by class."""
+        for name in (*request.blueprints, None):
+            by_code = self.app.error_handler_spec.get(name, {})
+            for code in (exception.code, None):
+                handlers = by_code.get(code, {})
+                if any(handlers.get(parent) is not None for parent in exception.__mro__):
+                    return True
+        return False
+
+    def watch(self) -> Response | None:
+        """Run before every request: see that no view goes out without its guard, and guard OPTIONS if that is on.
+
+        Raises:
+            RuntimeError: `@keys.require` stands above `@app.route`, where it guards nothing.
+        """
+        if len(self.app.view_functions) != self.views_seen:
+            self.require_guards()
+        if self.settings.protect_options:
+            request = real_request()
+            rule = request.url_rule
+            if request.method == "OPTIONS" and rule is not None and _is_automatic(rule):
+                access = access_of(self.app.view_functions[rule.endpoint])
+                if access is not None and not access.public:
+                    return self._check(request, access)
+        return None
+
+    def require_guards(self) -> None:
+        """Return if every view that was given a guard is registered with it.
+
+        Raises:
+            RuntimeError: One is registered without.
+        """
+        for endpoint, view in self.app.view_functions.items():
+            if is_bare(view):
+                raise RuntimeError(
+                    f"The view {endpoint!r} is not protected, though it looks so: its guard was put around it later, "
+                    "or was lost. Write @app.route(...) above @keys.require(...); in a class of views, let "
+                    "`decorators` add to those of its base. If it is meant to be open, mark it with @keys.public."
+                )
+        self.views_seen = len(self.app.view_functions)
+
+
+def _add_headers(headers: tuple[tuple[str, str], ...], *, status: int | None = None) -> None:
+    """Add headers that the response of this request does not have yet; with a status, only to one of that status."""
+
+    def add(response: Response) -> Response:
+        if status is None or response.status_code == status:
+            present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - iterating gives pairs
+            for name, value in headers:
+                if name.lower() not in present:
+                    response.headers.add(name, value)
+        return response
+
+    after_this_request(add)
+
+
+def _is_automatic(rule: Rule) -> bool:
+    """Return whether Flask itself answers OPTIONS here, without the view."""
+    return bool(getattr(rule, "provide_automatic_options", False))
+
+
+def _log(request: Request, denied: Denied) -> None:
+    logger.warning(
+        "refused: %s, key %s (%s), from %s, at %s",
+        denied.reason.value,
+        denied.hint or "-",
+        denied.key.id if denied.key else "-",
+        _escaped(request.remote_addr),
+        _escaped(request.endpoint),
+    )
+
+
+def _escaped(text: str | None) -> str:
+    """Return a text that cannot begin a line of its own in a log or steer a terminal."""
+    if text is None:
+        return "-"
+    text = text[:_MAX_LOGGED_CHARACTERS]
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,0 +1,120 @@
+"""Room web: the only place that picks a status, a header or a body.
+
+Bodies are problem details (RFC 9457), challenges follow RFC 9110 and RFC 6750. No body says more than a caller who
+does not hold the secret may know.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from ..decision import Allowed, Denied, Reason
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+EXPIRY_NOTICE = timedelta(days=14)
+
+_STATUS = {
+    Reason.MISSING: HTTPStatus.UNAUTHORIZED,
+    Reason.DUPLICATED: HTTPStatus.BAD_REQUEST,
+    Reason.INVALID: HTTPStatus.UNAUTHORIZED,
+    Reason.EXPIRED: HTTPStatus.UNAUTHORIZED,
+    Reason.REVOKED: HTTPStatus.UNAUTHORIZED,
+    Reason.DISABLED: HTTPStatus.UNAUTHORIZED,
+    Reason.NETWORK_DENIED: HTTPStatus.FORBIDDEN,
+    Reason.SCOPE_DENIED: HTTPStatus.FORBIDDEN,
+    Reason.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+# Who presents a secret that matched may hear since when it is worth nothing.
+_DETAILS_WITH_DATE = {
+    Reason.EXPIRED: "This key expired on {}.",
+    Reason.REVOKED: "This key was revoked on {}.",
+    Reason.DISABLED: "This key has been disabled since {}.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A refusal as it goes out: status, detail for people, headers, and the body."""
+
+    status: int
+    detail: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Answers:
+    """Makes the answer to each refusal. Those that are always the same are made once.
+
+    Args:
+        realm: For the challenge; printable ASCII without quotes and backslashes.
+        header: Where secrets are sent.
+    """
+
+    def __init__(self, *, realm: str, header: str) -> None:
+        self._bearer = f'Bearer realm="{realm}"'
+        self._missing = (self._bearer, f'ApiKey realm="{realm}", header="{header}"')
+        self._details = {
+            Reason.MISSING: f"Send your key in the header {header}, or as Authorization: Bearer.",
+            Reason.DUPLICATED: "The request carries more than one key. Send one key, in one place.",
+            Reason.INVALID: "This key is not valid.",
+            Reason.NETWORK_DENIED: "This key may not be used from this address.",
+            Reason.UNAVAILABLE: "Keys cannot be checked at the moment. Try again in a few seconds.",
+        }
+        self._constant = {reason: self._make(Denied(reason)) for reason in self._details}
+
+    def answer(self, denied: Denied) -> Answer:
+        """Return the answer to a refusal."""
+        return self._constant.get(denied.reason) or self._make(denied)
+
+    def _make(self, denied: Denied) -> Answer:
+        status, detail = _STATUS[denied.reason], self._detail(denied)
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "detail": detail,
+            "reason": denied.reason.value,
+        }
+        if denied.reason is Reason.SCOPE_DENIED:
+            problem["required_scopes"] = denied.required_scopes
+            problem["missing_scopes"] = denied.missing_scopes
+        headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")]
+        headers += [("WWW-Authenticate", challenge) for challenge in self._challenges(denied)]
+        if denied.reason is Reason.UNAVAILABLE:
+            headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
+        return Answer(status.value, detail, tuple(headers), json.dumps(problem).encode() + b"\n")
+
+    def _detail(self, denied: Denied) -> str:
+        if denied.reason is Reason.SCOPE_DENIED:
+            return f"This key lacks the scope {', '.join(denied.missing_scopes)}."
+        if denied.reason in _DETAILS_WITH_DATE:
+            since = denied.since.isoformat(timespec="seconds") if denied.since else "an unknown date"
+            return _DETAILS_WITH_DATE[denied.reason].format(since)
+        return self._details[denied.reason]
+
+    def _challenges(self, denied: Denied) -> tuple[str, ...]:
+        status = _STATUS[denied.reason]
+        if denied.reason is Reason.MISSING:
+            return self._missing
+        if denied.reason is Reason.DUPLICATED:
+            return (f'{self._bearer}, error="invalid_request"',)
+        if denied.reason is Reason.SCOPE_DENIED:
+            scope = " ".join(denied.required_scopes)
+            return (f'{self._bearer}, error="insufficient_scope", scope="{scope}"',)
+        return (f'{self._bearer}, error="invalid_token"',) if status is HTTPStatus.UNAUTHORIZED else ()
+
+
+def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:
+    """Return the header that tells a caller its key or secret ends soon: a date of RFC 9651. None if it does not.
+
+    A secret that a rotation is phasing out is always told; a key within 14 days of its end.
+    """
+    end = allowed.secret.expires_at
+    if allowed.key.expires_at is not None and allowed.key.expires_at - now <= EXPIRY_NOTICE:
+        end = min(end, allowed.key.expires_at) if end else allowed.key.expires_at
+    return ("API-Key-Expires", f"@{int(end.timestamp())}") if end else None
