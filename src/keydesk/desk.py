@@ -8,45 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from . import explain
+from . import changes, explain
 from .clock import Clock
 from .decision import Allowed, Check, Decision, Refused
-from .errors import InvalidField, KeyNotFound, NotPermitted, StateConflict, StoreReadOnly
-from .events import (
-    ChainedEvent,
-    ChainReport,
-    Event,
-    KeyDeleted,
-    KeyDisabled,
-    KeyEnabled,
-    KeyImported,
-    KeyIssued,
-    KeyPruned,
-    KeyRevoked,
-    KeyRotated,
-    KeyUpdated,
-)
+from .errors import InvalidField, KeyNotFound, NotPermitted, StoreReadOnly
+from .events import ChainedEvent, ChainReport, Event
 from .keys.authority import excess, problems_of_caller
 from .keys.held import Mint
-from .keys.record import (
-    FIELD_NAMES,
-    MAX_REASON_CHARACTERS,
-    MAX_SECRETS,
-    IssuedKey,
-    Key,
-    KeyFields,
-    Secret,
-    Status,
-    mint_key_id,
-    parse_fields,
-    parse_text,
-    update_fields,
-)
+from .keys.record import MAX_REASON_CHARACTERS, IssuedKey, Key, KeyFields, Secret, Status, parse_fields, parse_text
 from .keys.scopes import Requirement
 from .ports import Change, KeyFilter, KeyStore, Page, WritableKeyStore
 from .verifier import Verifier
@@ -183,9 +157,8 @@ class Desk:
             raise InvalidField("expires_at", f"{given.expires_at.isoformat()} is not in the future")
         self._permit(by, given.owner, given)
         text = self.mint.secret_format.mint(given.environment)
-        key = _new_key(given, self.mint.secret(text, number=1, now=now), now)
-        event = KeyIssued(**_about(key, now, by, actor), details=_details_of(key))
-        self._writable().add([(key, event)])
+        key = changes.new_key(given, self.mint.secret(text, number=1, now=now), now)
+        self._writable().add([(key, changes.issued(key, _name_of(by, actor)))])
         return IssuedKey(key, text)
 
     def import_keys(self, held: Iterable[HeldKey], *, actor: str = DEFAULT_ACTOR) -> int:
@@ -202,8 +175,8 @@ class Desk:
 
         def keys() -> Iterator[tuple[Key, Event]]:
             for one in held:
-                key = _new_key(one.fields, one.secret, now)
-                yield key, KeyImported(**_about(key, now, None, actor), details=_details_of(key))
+                key = changes.new_key(one.fields, one.secret, now)
+                yield key, changes.imported(key, actor)
 
         return self._writable().add(keys())
 
@@ -237,26 +210,20 @@ class Desk:
         def decide(key: Key, now: datetime) -> Change:
             nonlocal text
             self._permit(by, key.owner, key)
-            _require_status(key, now, (Status.ACTIVE,), "rotated")
+            changes.require_rotatable(key, now)
             text = self.mint.secret_format.mint(key.environment)
             secret = self.mint.secret(text, number=key.secrets[-1].number + 1, now=now)
-            after = _changed(key, now, secrets=(*_phase_out(key, now, now + overlap), secret))
-            details = {
-                "secret": secret.number,
-                "hint": secret.hint,
-                "previous_end_at": (now + overlap).isoformat(),
-            }
-            return Change(after, KeyRotated(**_about(key, now, by, actor), details=details))
+            return changes.rotate(key, secret, overlap, _name_of(by, actor))
 
         return IssuedKey(self._change(key_id, decide), text)
 
-    def update(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **changes: Any) -> Key:
+    def update(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **fields: Any) -> Key:
         """Change fields of a key. Where nothing differs, nothing is written.
 
         Args:
             key_id: Which key.
             by, actor: See `Desk`.
-            changes: Fields of `KeyFields`, but for the environment, which is part of the secret.
+            fields: Fields of `KeyFields`, but for the environment, which is part of the secret.
 
         Raises:
             InvalidField: A field cannot be used.
@@ -266,23 +233,15 @@ class Desk:
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
             StoreUnavailable: The store does not answer.
         """
-        if "environment" in changes:
+        if "environment" in fields:
             raise InvalidField("environment", "is part of the secret; issue another key instead")
 
         def decide(key: Key, now: datetime) -> Change | None:
-            after = update_fields(key, changes)
             self._permit(by, key.owner, key)
-            self._permit(by, after.owner, after)
-            if key.revoked_at is not None:
-                raise StateConflict(f"{key.id} is revoked, for good; issue another key instead.")
-            details = {
-                name: [before, now_]
-                for name in FIELD_NAMES
-                if (before := _plain(getattr(key, name))) != (now_ := _plain(getattr(after, name)))
-            }
-            if not details:
-                return None
-            return Change(_changed(after, now), KeyUpdated(**_about(after, now, by, actor), details=details))
+            change = changes.update(key, fields, now, _name_of(by, actor))
+            if change is not None and change.key is not None:
+                self._permit(by, change.key.owner, change.key)
+            return change
 
         return self._change(key_id, decide)
 
@@ -299,8 +258,7 @@ class Desk:
 
         def decide(key: Key, now: datetime) -> Change:
             self._permit(by, key.owner)
-            _require_status(key, now, (Status.ACTIVE, Status.EXPIRED), "disabled")
-            return Change(_changed(key, now, disabled_at=now), KeyDisabled(**_about(key, now, by, actor), details={}))
+            return changes.disable(key, now, _name_of(by, actor))
 
         return self._change(key_id, decide)
 
@@ -317,8 +275,7 @@ class Desk:
 
         def decide(key: Key, now: datetime) -> Change:
             self._permit(by, key.owner, key)
-            _require_status(key, now, (Status.DISABLED,), "enabled")
-            return Change(_changed(key, now, disabled_at=None), KeyEnabled(**_about(key, now, by, actor), details={}))
+            return changes.enable(key, now, _name_of(by, actor))
 
         return self._change(key_id, decide)
 
@@ -342,9 +299,7 @@ class Desk:
 
         def decide(key: Key, now: datetime) -> Change:
             self._permit(by, key.owner)
-            _require_status(key, now, (Status.ACTIVE, Status.EXPIRED, Status.DISABLED), "revoked")
-            after = _changed(key, now, revoked_at=now, revoke_reason=reason)
-            return Change(after, KeyRevoked(**_about(key, now, by, actor), details={"reason": reason}))
+            return changes.revoke(key, reason, now, _name_of(by, actor))
 
         return self._change(key_id, decide)
 
@@ -361,8 +316,7 @@ class Desk:
 
         def decide(key: Key, now: datetime) -> Change:
             self._permit(by, key.owner)
-            _require_status(key, now, (Status.REVOKED,), "deleted")
-            return Change(None, KeyDeleted(**_about(key, now, by, actor), details={"name": key.name}))
+            return changes.delete(key, now, _name_of(by, actor))
 
         self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
 
@@ -389,7 +343,7 @@ class Desk:
 
         def decide(key: Key) -> Change | None:
             nonlocal kind
-            change = _pruned(key, before, _about(key, self.clock.now(), None, actor))
+            change = changes.prune(key, before, self.clock.now(), actor)
             kind = change.event.kind if change else ""
             return change
 
@@ -506,67 +460,6 @@ def requirement_of(scopes: tuple[str, ...], any_of: tuple[str, ...]) -> Requirem
     return Requirement(scopes, any_of)
 
 
-def _new_key(given: KeyFields, secret: Secret, now: datetime) -> Key:
-    values = {name: getattr(given, name) for name in FIELD_NAMES}
-    return Key(id=mint_key_id(now), secrets=(secret,), created_at=now, updated_at=now, **values)
-
-
-def _changed(key: Key, now: datetime, **changes: Any) -> Key:
-    return replace(key, updated_at=now, version=key.version + 1, **changes)
-
-
-def _phase_out(key: Key, now: datetime, end: datetime) -> list[Secret]:
-    """Return the earlier secrets of a key that is rotated, none going on beyond `end`, and as many as fit.
-
-    Ended ones are kept while there is room, so that who still sends one hears since when it has ended.
-    """
-    earlier = [s if s.expires_at and s.expires_at <= end else replace(s, expires_at=end) for s in key.secrets]
-    going_on = [s for s in earlier if not s.expired_at(now)]
-    room = MAX_SECRETS - 1 - len(going_on)
-    if room < 0:
-        raise StateConflict(
-            f"{key.id} has {len(going_on)} secrets that still go on, as many as fit. Wait until one has ended, or "
-            "end them all now with an overlap of 0."
-        )
-    ended = [s for s in earlier if s.expired_at(now)]
-    return sorted(going_on + ended[len(ended) - min(room, len(ended)) :], key=lambda s: s.number)
-
-
-def _pruned(key: Key, before: datetime, about: dict[str, Any]) -> Change | None:
-    if any(end is not None and end < before for end in (key.revoked_at, key.expires_at)):
-        return Change(None, KeyDeleted(**about, details={"name": key.name}))
-    kept = tuple(s for s in key.secrets if s.expires_at is None or s.expires_at >= before)
-    gone = [s.number for s in key.secrets if s not in kept]
-    if not gone or not kept:
-        return None
-    return Change(_changed(key, about["at"], secrets=kept), KeyPruned(**about, details={"secrets": gone}))
-
-
-def _require_status(key: Key, now: datetime, wanted: tuple[Status, ...], verb: str) -> None:
-    status = key.status_at(now)
-    if status not in wanted:
-        advice = {
-            Status.ACTIVE: "; revoke it first" if verb == "deleted" else "",
-            Status.EXPIRED: "; set a later expires_at first",
-            Status.DISABLED: "; enable it first" if verb == "rotated" else "",
-            Status.REVOKED: ", for good; issue another key instead",
-        }[status]
-        raise StateConflict(f"{key.id} cannot be {verb}: it is {status}{advice}.")
-
-
-def _about(key: Key, now: datetime, by: Key | None, actor: str) -> dict[str, Any]:
-    """Return what every event says: when, who, and of which key."""
-    return {"at": now, "actor": by.id if by else actor, "key_id": key.id, "owner": key.owner}
-
-
-def _details_of(key: Key) -> dict[str, Any]:
-    """Return all fields that are not empty, and the hint of the secret, for the event of a new key."""
-    values = {name: _plain(getattr(key, name)) for name in FIELD_NAMES if name != "owner"}
-    return {**{name: value for name, value in values.items() if value}, "hint": key.secrets[0].hint}
-
-
-def _plain(value: Any) -> Any:
-    """Return a field as JSON values."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value if value is None or isinstance(value, str) else [str(item) for item in value]
+def _name_of(by: Key | None, actor: str) -> str:
+    """Return what the event calls whoever changed something."""
+    return by.id if by else actor
