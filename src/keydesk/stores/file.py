@@ -20,6 +20,7 @@ from ..errors import InvalidField, SettingsError
 from ..keys.held import Mint, is_weak, keys_of_mapping
 from ..keys.record import Key
 from ..ports import KeyFilter, Page
+from ..yaml_text import SECTION, TextLoader
 from .index import KeyIndex
 
 logger = logging.getLogger("keydesk")
@@ -29,7 +30,6 @@ LOOK_EVERY_SECONDS = 0.5
 # is read again at each look, as git does with its index.
 SETTLED_AFTER_SECONDS = 2.0
 MAX_FILE_BYTES = 64 * 1024 * 1024
-SECTION = "api_keys"
 
 
 class FileStore:
@@ -142,31 +142,13 @@ class FileStore:
         """See `KeyStore.close`."""
 
 
-class _TextLoader(yaml.BaseLoader):
-    """YAML in which every scalar is text, so that the key 12345 or 1e10 is what it looks like, and none comes twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping.
-
-        Raises:
-            InvalidField: A key stands in it twice.
-        """
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise InvalidField(f"line {key_node.start_mark.line + 1}", "the same entry stands here twice")
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return dict(super().construct_mapping(node, deep=deep))
-
-
 def _parse(path: Path) -> Mapping[str, Any]:
     data = path.read_bytes()
     try:
         if path.suffix.lower() == ".toml":
             content: object = tomllib.loads(data.decode())
         else:
-            content = yaml.load(data, Loader=_TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
+            content = yaml.load(data, Loader=TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
     except UnicodeDecodeError:
         raise InvalidField("file", "is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:

@@ -1,0 +1,33 @@
+"""Room cli: all commands, the same objects for `keydesk` and for `flask keys`."""
+
+from __future__ import annotations
+
+import click
+
+from .doctor import doctor
+from .ending import delete, disable, enable, revoke
+from .history import events
+from .imports import import_
+from .issuing import issue, rotate
+from .reading import list_, show
+from .tending import db, prune
+from .updating import update
+from .verifying import verify
+
+COMMANDS: tuple[click.Command, ...] = (
+    issue,
+    list_,
+    show,
+    update,
+    rotate,
+    disable,
+    enable,
+    revoke,
+    delete,
+    verify,
+    events,
+    import_,
+    prune,
+    db,
+    doctor,
+)

@@ -1,0 +1,97 @@
+"""Room cli: `issue` and `rotate`, the two commands that print a secret. Once, alone on standard output."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from ..keys.record import IssuedKey
+from ..keys.secret import Environment
+from .command import command
+from .context import Run, actor
+from .options import NAME, about_options, list_options
+from .showing import key_json, key_table
+from .text import moment
+from .types import Duration, When, moment_of
+
+
+@command(
+    "issue",
+    examples=(
+        'keydesk issue "Mobile app" --owner acme --scope orders:read --expires 90d',
+        'SECRET=$(keydesk issue "Nightly job" --network 10.0.0.0/8)',
+        "keydesk issue Tests --environment test --json",
+    ),
+)
+@click.argument("name", type=NAME)
+@about_options
+@click.option(
+    "--environment",
+    type=click.Choice([environment.value for environment in Environment]),
+    default=Environment.LIVE.value,
+    show_default=True,
+    help="Which of the client's systems it is for. It shows in the secret.",
+)
+@list_options
+@click.option(
+    "--expires",
+    type=When(),
+    help="When it ends: 90d, 24h, 30m, 2w or 45s from now, a date (its first moment in UTC), or an ISO time with "
+    "offset. Without it: never.",
+)
+def issue(run: Run, expires: timedelta | datetime | None, **fields: Any) -> None:
+    """Make a key for the client called NAME and print its secret.
+
+    The secret is the only line on standard output; what else there is to know goes to standard error. With --json,
+    standard output is a document with the members `key` and `secret`.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    with run.open_desk() as desk:
+        issued = desk.issue(**given, expires_at=moment_of(expires, desk.clock.now()), actor=actor())
+        _hand_over(run, issued, desk.clock.now())
+    if issued.key.limits or issued.key.quotas:
+        run.note("Note: limits and quotas are kept with the key, but this version does not enforce them yet.")
+
+
+@command(
+    "rotate",
+    examples=(
+        "keydesk rotate key_019a4b0c2d3e4f5061728394a5b6 --overlap 7d",
+        "keydesk rotate key_019a4b0c2d3e4f5061728394a5b6 --overlap 0s",
+    ),
+)
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--overlap",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    help="How long the earlier secrets go on: 45s, 30m, 24h, 90d or 2w, at most 366d; 0s ends them at once.",
+)
+def rotate(run: Run, key_id: str, overlap: timedelta) -> None:
+    """Make a new secret for a key and print it; the earlier ones go on for the overlap.
+
+    The secret is the only line on standard output; with --json, a document with the members `key` and `secret`.
+    """
+    with run.open_desk() as desk:
+        issued = desk.rotate(key_id, overlap=overlap, actor=actor())
+        now = desk.clock.now()
+        _hand_over(run, issued, now)
+    ending = [s.expires_at for s in issued.key.secrets if s.expires_at is not None and not s.expired_at(now)]
+    if ending:
+        run.note(f"The earlier secrets end on {moment(max(ending))} UTC at the latest.")
+
+
+def _hand_over(run: Run, issued: IssuedKey, now: datetime) -> None:
+    """Print a key and its secret: the one place where a secret leaves the desk by this door."""
+    if run.as_json:
+        run.show({"key": key_json(issued.key, now), "secret": issued.secret}, str)
+    else:
+        run.err.print(key_table(issued.key, now))
+        run.err.print()
+        click.echo(issued.secret)
+    if run.out.is_terminal:
+        run.err.print()
+        run.note("Keep the secret now: it is not shown again.")

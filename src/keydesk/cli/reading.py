@@ -1,0 +1,61 @@
+"""Room cli: `list` and `show`, which change nothing."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+from ..keys.record import Status
+from ..ports import MAX_PAGE
+from .command import command
+from .context import Run
+from .showing import key_json, key_table, keys_table
+
+
+@command(
+    "list",
+    examples=(
+        "keydesk list",
+        "keydesk list --owner acme --status active",
+        "keydesk list --text mobile --size 20",
+        "keydesk list --json",
+    ),
+)
+@click.option("--owner", help="Only keys of exactly this owner.")
+@click.option("--status", type=click.Choice([status.value for status in Status]), help="Only keys in this state now.")
+@click.option("--text", help="Only keys with this in their name, description, owner or id; case does not matter.")
+@click.option(
+    "--size", type=click.IntRange(1, MAX_PAGE), default=100, show_default=True, help="How many keys to show at most."
+)
+@click.option("--cursor", help="Go on after an earlier list, which printed this cursor.")
+def list_(run: Run, owner: str | None, status: str | None, text: str | None, size: int, cursor: str | None) -> None:
+    """List keys, newest first.
+
+    With --json, a document with the members `keys` and `next_cursor`, which is null at the end.
+    """
+    with run.open_desk() as desk:
+        page = desk.list_keys(
+            owner=owner, status=Status(status) if status else None, text=text, cursor=cursor, size=size
+        )
+        now = desk.clock.now()
+    answer = {"keys": [key_json(key, now) for key in page.keys] if run.as_json else [], "next_cursor": page.next_cursor}
+    if page.keys or run.as_json:
+        run.show(answer, lambda: keys_table(page.keys, now, run.out.width))
+    elif owner or status or text:
+        run.note("No key fits. `keydesk list` without options shows all.")
+    else:
+        run.note('There are no keys yet. `keydesk issue "Name of the client"` makes one.')
+    if page.next_cursor and not run.as_json:
+        again = [("--owner", owner), ("--status", status), ("--text", text), ("--size", str(size))]
+        options = " ".join(f"{name} {shlex.quote(value)}" for name, value in again if value)
+        run.note(f"There are more: keydesk list {options} --cursor {page.next_cursor}")
+
+
+@command("show", examples=("keydesk show key_019a4b0c2d3e4f5061728394a5b6",))
+@click.argument("key_id", metavar="ID")
+def show(run: Run, key_id: str) -> None:
+    """Show one key. Of its secrets there is only a hint: they are stored nowhere."""
+    with run.open_desk() as desk:
+        key, now = desk.get_key(key_id), desk.clock.now()
+    run.show(key_json(key, now), lambda: key_table(key, now))

@@ -1,0 +1,79 @@
+"""Room cli: text on a terminal. What comes from the store can neither steer it nor be taken for markup."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from datetime import datetime, timedelta
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPE_COLUMNS = 10_000  # nobody looks at a pipe's width: let `grep` and `less -S` have whole lines
+WIDE_COLUMNS = 110
+
+# Commands named in messages of the core, which do not know where they are typed.
+_COMMANDS = "issue|list|show|update|rotate|disable|enable|revoke|delete|verify|events|import|prune|db|doctor"
+_NAMED = re.compile(rf"(?<![\w./-])keydesk (?=(?:{_COMMANDS})\b)")
+
+
+def console_of(stream: IO[str]) -> Console:
+    """Return a console on a stream that takes texts as they are: no markup, no emoji codes, no highlighting."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")  # a terminal in Latin-1 gets escapes, not a traceback
+    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_COLUMNS
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+
+
+def clean(text: str) -> str:
+    """Return a text with everything but printable characters and line ends written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Return a cell of a table that shows exactly this text."""
+    return Text(clean(text), style=style, overflow="fold")
+
+
+def in_program(text: str, program: str) -> str:
+    """Return a text with the commands it names as people type them here: `flask keys list` inside an application."""
+    return text if program == "keydesk" else _NAMED.sub(f"{program} ", text)
+
+
+def moment(at: datetime | None, nothing: str = "") -> str:
+    """Return a moment for people, in UTC to the second."""
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at else nothing
+
+
+def iso(at: datetime | None) -> str | None:
+    """Return a moment for programs: ISO 8601 in UTC."""
+    return at.isoformat() if at else None
+
+
+def span(duration: timedelta) -> str:
+    """Return a duration for people, in its largest whole unit."""
+    seconds = int(duration.total_seconds())
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds and seconds % size == 0:
+            count = seconds // size
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} seconds"
+
+
+def listing() -> Table:
+    """Return an empty table with a head, for several things."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def record() -> Table:
+    """Return an empty table without a head: names on the left, values on the right."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    return table

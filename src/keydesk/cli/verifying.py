@@ -1,0 +1,98 @@
+"""Room cli: `verify`, which says of a secret whether it would pass, and if not, what to do."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ..decision import Check, Decision
+from .command import command
+from .context import Run
+from .showing import key_json
+from .text import cell, clean, in_program, listing
+from .types import RequiredScope
+
+MAX_INPUT_BYTES = 4096  # a secret has at most 256: enough to say that it is too long
+
+
+@command(
+    "verify",
+    examples=(
+        "keydesk verify",
+        "keydesk verify --scope orders:read --address 203.0.113.7 < secret.txt",
+    ),
+    # Taken and refused below: click would repeat an extra argument in its message, and it may be a secret.
+    context_settings={"allow_extra_args": True},
+)
+@click.option("--scope", "scopes", type=RequiredScope(), multiple=True, help="A scope that is needed. May be repeated.")
+@click.option("--any-of", type=RequiredScope(), multiple=True, help="A scope of which one is needed. May be repeated.")
+@click.option("--address", help="Where the client is. A key with networks is refused without it.")
+def verify(run: Run, scopes: tuple[str, ...], any_of: tuple[str, ...], address: str | None) -> None:
+    """Say whether a secret would pass, with every check in order and what to do about it.
+
+    The secret is read from standard input; at a terminal it is asked for and not shown. It is never an argument,
+    which would stay in the history of the shell. Exit code 0 only if the secret would pass.
+    """
+    if click.get_current_context().args:
+        raise click.UsageError("The secret is read from standard input, and never from the command line.")
+    secret = _read_secret()
+    with run.open_desk() as desk:
+        decision, checks = desk.explain(secret, scopes=scopes, any_of=any_of, client_address=address)
+        now = desk.clock.now()
+    answer = {
+        "allowed": decision.allowed,
+        "reason": decision.reason,
+        "key": key_json(decision.key, now) if decision.key else None,
+        "checks": [check_json(check, run.program) for check in checks],
+    }
+    run.show(answer, lambda: Group(checks_table(checks, run.program), _outcome(decision)))
+    if not decision.allowed:
+        raise click.exceptions.Exit(1)
+
+
+def _read_secret() -> str:
+    """Return what is on standard input, without the line end that `echo` adds."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Secret", hide_input=True, default="", show_default=False, err=True))
+    # Read whole or cut short, never decoded strictly: what it is is for the checks to say.
+    text = sys.stdin.buffer.read(MAX_INPUT_BYTES).decode("utf-8", "replace")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def check_json(check: Check, program: str) -> dict[str, str | bool | None]:
+    """Return a check as JSON values."""
+    return {
+        "name": check.name,
+        "passed": check.passed,
+        "found": check.found,
+        "fix": in_program(check.fix, program),
+    }
+
+
+def checks_table(checks: list[Check], program: str) -> RenderableType:
+    """Return checks as a table: a mark, what was looked at, what was found and, under it, what to do."""
+    table = listing()
+    table.add_column("", no_wrap=True)
+    table.add_column("Check", no_wrap=True)
+    table.add_column("Found, and what to do", overflow="fold")
+    for check in checks:
+        found = cell(in_program(check.found, program), "" if check.passed or check.fix else "dim")
+        if check.fix:
+            found.append("\n→ " + clean(in_program(check.fix, program)), style="bold")
+        table.add_row(_mark(check), cell(check.name), found)
+    return table
+
+
+def _mark(check: Check) -> Text:
+    if check.passed is None:
+        return Text("!", style="bold yellow") if check.fix else Text("–", style="dim")
+    return Text("✓", style="bold green") if check.passed else Text("✗", style="bold red")
+
+
+def _outcome(decision: Decision) -> Text:
+    if decision.allowed:
+        return Text("It would pass.", style="bold green")
+    return Text(f"It would be refused: {decision.reason}.", style="bold red")
