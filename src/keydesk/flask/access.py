@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import CellType, FunctionType
 from typing import Any
 
 from ..errors import InvalidField
@@ -42,19 +43,27 @@ class Access:
 
 
 def note(view: Any, access: Access) -> None:
-    """Note on a view, or on a class of views, what it asks."""
+    """Note on a view, on a class of views or on a decorator what it asks."""
     setattr(view, _NOTE, access)
 
 
 def access_of(view: Any) -> Access | None:
     """Return what was noted on a view or on its class; None where nothing was."""
     found: Access | None = getattr(view, _NOTE, None)
-    return found or getattr(getattr(view, "view_class", None), _NOTE, None)
+    if found is not None:
+        return found
+    view_class = getattr(view, "view_class", None)
+    found = getattr(view_class, _NOTE, None)
+    if found is not None and found.public and _NOTE not in vars(view_class):
+        return None  # an exemption is not inherited: the subclass has methods of its own
+    return found
 
 
 def note_guarded(view: Callable[..., Any], guarded: Callable[..., Any]) -> None:
-    """Note on a bare view that a guarded one was made of it, so that `is_bare` knows it again."""
-    view.__dict__[_GUARDED_AS] = guarded
+    """Note on a bare view, and on what it wraps, that a guarded one was made of it: `is_bare` knows them by that."""
+    guarded.__dict__.pop(_GUARDED_AS, None)  # `functools.wraps` copied it from a view that is guarded twice
+    for bare in _wrapped_in(view):
+        bare.__dict__[_GUARDED_AS] = guarded
 
 
 def is_bare(view: Any) -> bool:
@@ -62,8 +71,32 @@ def is_bare(view: Any) -> bool:
     noted = access_of(view)
     if noted is not None and noted.public:
         return False
-    of_class = getattr(getattr(view, "view_class", None), _NOTE, None)
-    if of_class is not None and _NOTE not in getattr(view, "__dict__", {}):
+    own = getattr(view, "__dict__", {})
+    guarded = own.get(_GUARDED_AS)
+    if guarded is not None and guarded is not view:
         return True
-    guarded = getattr(view, "__dict__", {}).get(_GUARDED_AS)
-    return guarded is not None and guarded is not view
+    view_class = getattr(view, "view_class", None)
+    return _NOTE not in own and view_class is not None and any(_guards_views(base) for base in view_class.__mro__)
+
+
+def _guards_views(base: type) -> bool:
+    """Return whether a class of views was given a guard, above it or in its `decorators`, for itself or its like."""
+    noted = vars(base).get(_NOTE)
+    return (noted is not None and not noted.public) or any(hasattr(d, _NOTE) for d in vars(base).get("decorators", ()))
+
+
+def _wrapped_in(view: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """Return a view and the functions it wraps: those that `functools.wraps` names, else those it closes over."""
+    found = [view]
+    for outer in found:  # grows as it goes
+        inner = getattr(outer, "__wrapped__", None) or getattr(outer, "func", None)  # the latter in a partial
+        held = [inner] if inner else [_content(cell) for cell in getattr(outer, "__closure__", None) or ()]
+        found += [function for function in held if isinstance(function, FunctionType) and function not in found]
+    return found
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is in it yet
+        return None

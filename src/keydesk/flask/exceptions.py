@@ -9,7 +9,8 @@
     ├── LimitExceeded         429  a limit or a quota is used up
     └── StoreUnavailable      503  the store does not answer
 
-They are raised only where an error handler takes them: `@app.errorhandler` for one of them, for their status, or for
+Each is also werkzeug's exception of its status, since Flask looks for `@app.errorhandler(401)` by that class. They
+are raised only where an error handler takes them: `@app.errorhandler` for one of them, for their status, or for
 `HTTPException` or `Exception`. Elsewhere the same answer is returned, which is several times cheaper.
 """
 
@@ -18,7 +19,14 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
 
 from ..decision import Denied, Reason, Refused
 from ..web.responses import Answer
@@ -52,46 +60,32 @@ class AccessDenied(Refused, HTTPException):
         return self._answer.body.decode()
 
 
-class CredentialsMissing(AccessDenied):
+class CredentialsMissing(AccessDenied, Unauthorized):
     """Nothing was presented."""
 
-    code = 401
 
-
-class CredentialsInvalid(AccessDenied):
+class CredentialsInvalid(AccessDenied, Unauthorized):
     """What was presented is malformed or unknown, or the key is expired, revoked or disabled."""
 
-    code = 401
 
-
-class CredentialsDuplicated(AccessDenied):
+class CredentialsDuplicated(AccessDenied, BadRequest):
     """Two different secrets were presented."""
 
-    code = 400
 
-
-class NetworkDenied(AccessDenied):
+class NetworkDenied(AccessDenied, Forbidden):
     """The key may not be used from this address."""
 
-    code = 403
 
-
-class ScopeDenied(AccessDenied):
+class ScopeDenied(AccessDenied, Forbidden):
     """The key lacks a scope; `decision.missing_scopes` names it."""
 
-    code = 403
 
-
-class LimitExceeded(AccessDenied):
+class LimitExceeded(AccessDenied, TooManyRequests):
     """A limit or a quota is used up. Nothing raises it until limits are enforced."""
 
-    code = 429
 
-
-class StoreUnavailable(AccessDenied):
+class StoreUnavailable(AccessDenied, ServiceUnavailable):
     """The store does not answer, so nobody can say whose key it is."""
-
-    code = 503
 
 
 EXCEPTIONS: dict[Reason, type[AccessDenied]] = {

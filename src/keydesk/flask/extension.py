@@ -18,7 +18,7 @@ from ..desk import Desk
 from ..errors import SettingsError
 from ..keys.scopes import Requirement
 from ..redaction import RedactSecrets
-from ..settings import read_settings
+from ..settings import Settings, read_settings
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers
 from .access import Access, access_of, note, note_guarded
@@ -65,10 +65,7 @@ class Keydesk:
         """
         if NAME in app.extensions:
             raise RuntimeError("This application has a Keydesk already. Call init_app once for each application.")
-        if engine is not None and app.config.get("KEYDESK_STORE"):
-            raise SettingsError(["KEYDESK_STORE is not read, since an engine was given; remove one or the other"])
-        default_store = f"sqlite:///{app.instance_path}/keydesk.db"
-        settings = read_settings(app.config, default_store=default_store)
+        settings = _read_settings(app, engine)
         guard = Guard(
             app=app,
             desk=build_desk(settings, engine=engine, clock=clock),
@@ -82,7 +79,7 @@ class Keydesk:
         weakref.finalize(app, guard.desk.close)
         if settings.query_parameter is not None:
             for name in _ACCESS_LOGGERS:
-                logging.getLogger(name).addFilter(RedactSecrets(parameter=settings.query_parameter))
+                logging.getLogger(name).addFilter(_blanking(settings.query_parameter))
 
     @property
     def desk(self) -> Desk:
@@ -157,6 +154,25 @@ def _guard() -> Guard:
     return guard  # type: ignore[no-any-return]
 
 
+def _read_settings(app: Flask, engine: Engine | None) -> Settings:
+    unread = [name for name in ("KEYDESK_STORE", "API_KEY", "API_KEYS") if engine is not None and app.config.get(name)]
+    problems = [f"{name} is not read, since an engine was given; remove one or the other" for name in unread]
+    given = {name: value for name, value in app.config.items() if name not in unread}
+    try:
+        settings = read_settings(given, default_store=f"sqlite:///{app.instance_path}/keydesk.db")
+    except SettingsError as error:
+        raise SettingsError([*problems, *error.problems]) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+@functools.cache
+def _blanking(parameter: str) -> RedactSecrets:
+    """Return the one filter for this parameter. A logger takes it once, however many applications a process makes."""
+    return RedactSecrets(parameter=parameter)
+
+
 def _guarding(access: Access) -> Callable[[V], V]:
     def decorate(view: V) -> V:
         if inspect.isclass(view):
@@ -168,6 +184,7 @@ def _guarding(access: Access) -> Callable[[V], V]:
         note_guarded(view, guarded)
         return guarded  # type: ignore[no-any-return]
 
+    note(decorate, access)  # in the `decorators` of a class it shows that its views were to be guarded
     return decorate
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Flask, Request, Response, after_this_request
 from werkzeug.routing import Rule
@@ -33,7 +34,7 @@ class Guard:
     settings: Settings
     credentials: CredentialReader
     answers: Answers
-    views_seen: int = 0
+    views_seen: dict[str, Any] = field(default_factory=dict)
     handled: dict[tuple[str | None, type[AccessDenied]], bool] = field(default_factory=dict)
 
     def check(self, access: Access) -> Response | None:
@@ -77,7 +78,7 @@ class Guard:
         rule = request.url_rule
         if rule is None or _is_automatic(rule):
             return None
-        if self.credentials.read(request.environ) is MISSING:
+        if not access.optional and self.credentials.read(request.environ) is MISSING:
             return self.app.make_default_options_response()
         return self._check(request, access)
 
@@ -129,16 +130,19 @@ class Guard:
 
         Raises:
             RuntimeError: `@keys.require` stands above `@app.route`, where it guards nothing.
+            AccessDenied: OPTIONS is refused, and the application has an error handler that takes it.
         """
-        if len(self.app.view_functions) != self.views_seen:
+        request = real_request()
+        rule = request.url_rule
+        if rule is None:  # no view is there, so Flask answers 404 or 405
+            return None
+        view = self.app.view_functions.get(rule.endpoint)
+        if self.views_seen.get(rule.endpoint) is not view:  # registered, or put in another's place, since the last look
             self.require_guards()
-        if self.settings.protect_options:
-            request = real_request()
-            rule = request.url_rule
-            if request.method == "OPTIONS" and rule is not None and _is_automatic(rule):
-                access = access_of(self.app.view_functions[rule.endpoint])
-                if access is not None and not access.public:
-                    return self._check(request, access)
+        if self.settings.protect_options and request.method == "OPTIONS" and _is_automatic(rule):
+            access = access_of(view)
+            if access is not None and not access.public:
+                return self._check(request, access)
         return None
 
     def require_guards(self) -> None:
@@ -154,7 +158,7 @@ class Guard:
                     "or was lost. Write @app.route(...) above @keys.require(...); in a class of views, let "
                     "`decorators` add to those of its base. If it is meant to be open, mark it with @keys.public."
                 )
-        self.views_seen = len(self.app.view_functions)
+        self.views_seen = dict(self.app.view_functions)
 
 
 def _add_headers(headers: tuple[tuple[str, str], ...], *, status: int | None = None) -> None:
