@@ -5,6 +5,8 @@ It runs the same checks as the verifier, but all of them, where the verifier sto
 
 from __future__ import annotations
 
+import shlex
+
 from .decision import Check, Decision, Denied, Reason
 from .errors import StoreError
 from .keys.record import Key, Secret, key_id_of_name
@@ -140,7 +142,7 @@ def _scopes(key: Key, denied: Denied | None, requirement: Requirement) -> Check:
     lacking = [s for s in denied.missing_scopes if s not in requirement.any_of] + list(
         requirement.any_of[:1] if set(requirement.any_of) & set(denied.missing_scopes) else ()
     )
-    scopes = " ".join(f"--scope {scope}" for scope in dict.fromkeys((*key.scopes, *lacking)))
+    scopes = " ".join(f"--scope {shlex.quote(scope)}" for scope in dict.fromkeys((*key.scopes, *lacking)))
     return Check(
         "scopes",
         False,

@@ -21,7 +21,7 @@ from ..ports import WritableKeyStore
 from ..settings import Settings, unknown_names
 from .command import command
 from .context import Run
-from .text import moment, span
+from .text import counted, moment, span
 from .verifying import check_json, checks_table
 
 SOON = timedelta(days=14)  # as long as clients are told with API-Key-Expires, see wire.md
@@ -29,7 +29,7 @@ CLOCK_TOLERANCE = timedelta(seconds=5)  # how far apart the clocks of two machin
 NAMES_SHOWN = 5
 MAX_KEYS_LOOKED_AT = 10_000
 
-_MAKE_PEPPER = "python3 -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+_MAKE_PEPPER = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
 
 @runtime_checkable
@@ -43,10 +43,11 @@ class CountsPeppers(Protocol):
 
 @command("doctor", examples=("keydesk doctor", "keydesk doctor --json"))
 def doctor(run: Run) -> None:
-    """Look at the settings, the store, the clock and the events, and say what to do.
+    """Check the settings and the store, and say what to do.
 
-    Exit code 1 if something is wrong; remarks (marked !) alone leave it at 0. With --json, a list of checks with
-    the members `name`, `passed` (true, false, or null for a remark), `found` and `fix`.
+    The clock and the events are looked at too. Exit code 1 if something is wrong; remarks (marked !) alone leave it
+    at 0. With --json, a list of checks with the members `name`, `passed` (true, false, or null for a remark),
+    `found` and `fix`.
     """
     checks = [*_settings_checks(run), *_environment_checks(), *_desk_checks(run)]
     failed = sum(check.passed is False for check in checks)
@@ -79,7 +80,7 @@ def _of_problem(problem: str) -> Check:
 def _pepper_check(settings: Settings) -> Check:
     if settings.pepper is None:
         found = "none is set: a stolen table can be searched for weak secrets"
-        return Check("pepper", None, found, f"set KEYDESK_PEPPER to what this prints: {_MAKE_PEPPER}")
+        return Check("pepper", None, found, f"set KEYDESK_PEPPER to what this prints:\n{_MAKE_PEPPER}")
     return Check("pepper", True, f"set, and {len(settings.previous_peppers)} previous")
 
 
@@ -126,14 +127,16 @@ def _digests(desk: Desk) -> Iterator[Check]:
     for pepper, count in sorted(desk.store.secrets_by_pepper().items()):
         under = "no pepper" if pepper == PLAIN else f"the pepper {pepper}"
         if pepper == digester.pepper_id:
-            yield Check("digests", True, f"{count} secrets under {under}, which is current")
+            yield Check("digests", True, f"{counted(count, 'secret')} under {under}, which is current")
         elif pepper in digester.known_pepper_ids:
-            yield Check("digests", True, f"{count} secrets under {under}; each moves to the current one when used")
+            yield Check(
+                "digests", True, f"{counted(count, 'secret')} under {under}; each moves to the current one when used"
+            )
         else:
             yield Check(
                 "digests",
                 False,
-                f"{count} secrets under {under}, which is not known here: they are refused",
+                f"{counted(count, 'secret')} under {under}, which is not known here: they are refused",
                 "put that pepper into KEYDESK_PREVIOUS_PEPPERS, or back into KEYDESK_PEPPER",
             )
 
@@ -151,7 +154,7 @@ def _expiring(desk: Desk) -> Iterator[Check]:
     soon.sort(key=lambda key: key.expires_at or now)
     named = _some([f"{key.name} ({key.id}) on {moment(key.expires_at)} UTC" for key in soon])
     fix = "tell their owners, or give each more time, such as: " + f"keydesk update {soon[0].id} --expires 90d"
-    yield Check("expiry", None, f"{len(soon)} keys expire within {span(SOON)}: {named}", fix)
+    yield Check("expiry", None, f"{counted(len(soon), 'key')} within {span(SOON)} of the end: {named}", fix)
 
 
 def _may_expire(desk: Desk) -> Iterator[Key]:
@@ -184,7 +187,7 @@ def _chain(desk: Desk) -> Iterator[Check]:
         yield Check("clock", False, found, "set the clock of this machine, and let NTP keep it right")
     else:
         yield Check("clock", True, "not behind the newest event")
-    yield Check("events", True, f"the head is event {last}, {rows[0].hash}")
+    yield Check("events", True, f"the head is event {last}, with the hash\n{rows[0].hash}")
 
 
 def _some(texts: list[str]) -> str:

@@ -38,10 +38,11 @@ from .text import WIDE_COLUMNS, cell, iso, listing, moment, record
     help="Walk the whole chain instead, and exit with 1 if an event was changed, removed or inserted.",
 )
 def events(run: Run, key_id: str | None, after: int | None, size: int, verify: bool) -> None:
-    """Show the newest events, of all keys or of one, oldest of them first.
+    """Show the newest events, or verify the chain they form.
 
-    With --json, a document with the member `events`. With --verify, the number and the hash of the newest event are
-    printed: written down elsewhere, they show later whether somebody rewrote the whole chain.
+    Events of all keys or of one, in the order in which they happened. With --json, a document with the member
+    `events`. With --verify, the number and the hash of the newest event are printed: written down elsewhere, they
+    show later whether somebody rewrote the whole chain.
     """
     if verify:
         if key_id is not None or after is not None:

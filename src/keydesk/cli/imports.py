@@ -16,7 +16,7 @@ from .context import Run, actor
 from .import_formats import LineProblem, Reader, Unreadable, reader_of
 from .import_rows import RowParser
 from .progress import progress_bar
-from .text import cell
+from .text import cell, counted
 
 MAX_PROBLEMS = 20
 REMEMBERED = 20_000  # digests handed to the store last: more than any store reads before it writes
@@ -29,11 +29,12 @@ _TELL_EVERY = 1000
 )
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
 def import_(run: Run, path: Path) -> None:
-    """Take in keys that clients already hold, all or none, from a CSV, YAML or JSON lines FILE.
+    """Take in keys that clients already hold.
 
-    The suffix says what it is: .csv, .yml or .yaml, .jsonl, .ndjson or .json-lines; always in UTF-8. Each key has
-    `secret`, or `sha256` (of the secret, in hex), and `name`, and may have `owner`, `description`, `environment`,
-    `scopes`, `networks`, `limits`, `quotas`, `expires_at` (an ISO time with offset) and, with `sha256`, `hint`.
+    All keys of a CSV, YAML or JSON lines FILE, or none of them. The suffix says what it is: .csv, .yml or .yaml,
+    .jsonl, .ndjson or .json-lines; always in UTF-8. Each key has `secret`, or `sha256` (of the secret, in hex), and
+    `name`, and may have `owner`, `description`, `environment`, `scopes`, `networks`, `limits`, `quotas`,
+    `expires_at` (an ISO time with offset) and, with `sha256`, `hint`.
 
     CSV begins with a line that names the columns; items of a list have `;` between them. YAML is a list of mappings,
     or a mapping of secret, or sha256:<hex>, to a name or to a mapping of the other fields; it is read whole, so take
@@ -52,11 +53,11 @@ def import_(run: Run, path: Path) -> None:
     with run.open_desk() as desk, progress_bar(run, "Importing") as tell:
         importer = _Importer(desk, path, reader, tell)
         imported = importer.run()
-    run.show({"imported": imported, "weak": importer.weak}, lambda: cell(f"{imported} keys imported."))
+    run.show({"imported": imported, "weak": importer.weak}, lambda: cell(f"{counted(imported, 'key')} imported."))
     if importer.weak:
         run.note(
-            f"Warning: {importer.weak} of the secrets could be guessed from a plain hash. The pepper protects them; "
-            "keep it out of the database and its backups, and rotate those keys when you can."
+            f"Warning: {counted(importer.weak, 'secret')} could be guessed from a plain hash. The pepper protects "
+            "them; keep it out of the database and its backups, and rotate those keys when you can."
         )
 
 

@@ -71,9 +71,10 @@ def issue(run: Run, expires: timedelta | datetime | None, **fields: Any) -> None
     help="How long the earlier secrets go on: 45s, 30m, 24h, 90d or 2w, at most 366d; 0s ends them at once.",
 )
 def rotate(run: Run, key_id: str, overlap: timedelta) -> None:
-    """Make a new secret for a key and print it; the earlier ones go on for the overlap.
+    """Make a new secret for a key and print it.
 
-    The secret is the only line on standard output; with --json, a document with the members `key` and `secret`.
+    The earlier ones go on for the overlap, the key stays the same. The secret is the only line on standard output;
+    with --json, a document with the members `key` and `secret`.
     """
     with run.open_desk() as desk:
         issued = desk.rotate(key_id, overlap=overlap, actor=actor())

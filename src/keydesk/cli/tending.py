@@ -10,7 +10,7 @@ import click
 from .command import command
 from .context import Run, actor
 from .progress import progress_bar
-from .text import cell, span
+from .text import cell, counted, span
 from .types import Duration
 
 
@@ -32,9 +32,10 @@ class Upgradable(Protocol):
     help="How long ago they ended at least: 45s, 30m, 24h, 90d or 2w.",
 )
 def prune(run: Run, older_than: timedelta) -> None:
-    """Remove keys that were revoked or expired, and secrets that were rotated away, long enough ago.
+    """Remove what ended long enough ago.
 
-    Their events stay. With --json, a document with the members `deleted_keys` and `shortened_keys`.
+    That is keys that were revoked or expired, and secrets that were rotated away. Their events stay. With --json, a
+    document with the members `deleted_keys` and `shortened_keys`.
     """
     deleted = shortened = 0
     with run.open_desk() as desk, progress_bar(run, "Pruning") as bar:
@@ -45,8 +46,8 @@ def prune(run: Run, older_than: timedelta) -> None:
     run.show(
         {"deleted_keys": deleted, "shortened_keys": shortened},
         lambda: cell(
-            f"{deleted} keys deleted that ended over {span(older_than)} ago; "
-            f"secrets rotated away so long ago dropped from {shortened} others."
+            f"{counted(deleted, 'key')} deleted that ended over {span(older_than)} ago; secrets that were rotated away "
+            f"so long ago dropped from {counted(shortened, 'other key')}."
         ),
     )
 

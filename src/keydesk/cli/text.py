@@ -61,14 +61,18 @@ def span(duration: timedelta) -> str:
     seconds = int(duration.total_seconds())
     for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if seconds and seconds % size == 0:
-            count = seconds // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
-    return f"{seconds} seconds"
+            return counted(seconds // size, unit)
+    return counted(seconds, "second")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 key`, `2 keys`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def listing() -> Table:
     """Return an empty table with a head, for several things."""
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
 def record() -> Table:

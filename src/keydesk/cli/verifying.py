@@ -31,10 +31,11 @@ MAX_INPUT_BYTES = 4096  # a secret has at most 256: enough to say that it is too
 @click.option("--any-of", type=RequiredScope(), multiple=True, help="A scope of which one is needed. May be repeated.")
 @click.option("--address", help="Where the client is. A key with networks is refused without it.")
 def verify(run: Run, scopes: tuple[str, ...], any_of: tuple[str, ...], address: str | None) -> None:
-    """Say whether a secret would pass, with every check in order and what to do about it.
+    """Say whether a secret would pass, and if not, what to do.
 
-    The secret is read from standard input; at a terminal it is asked for and not shown. It is never an argument,
-    which would stay in the history of the shell. Exit code 0 only if the secret would pass.
+    Every check is shown, in order. The secret is read from standard input; at a terminal it is asked for and not
+    shown. It is never an argument, which would stay in the history of the shell. Exit code 0 only if the secret
+    would pass.
     """
     if click.get_current_context().args:
         raise click.UsageError("The secret is read from standard input, and never from the command line.")
