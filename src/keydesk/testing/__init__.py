@@ -1,0 +1,16 @@
+"""Room testing: what users and our own suite test with. Needs pytest.
+
+- `ManualClock`: a clock that stands until it is advanced.
+- `KeyStoreContract`, `WritableKeyStoreContract`: the tests every store passes; see `keydesk.testing.stores`.
+- `keydesk.testing.fixtures`: pytest fixtures, for `pytest_plugins = ["keydesk.testing.fixtures"]`.
+"""
+
+import pytest
+
+# Before the module is first imported: so a contract that fails shows the values it compared.
+pytest.register_assert_rewrite("keydesk.testing.stores")
+
+from .clock import START, ManualClock  # noqa: E402
+from .stores import KeyStoreContract, WritableKeyStoreContract, new_key  # noqa: E402
+
+__all__ = ["START", "KeyStoreContract", "ManualClock", "WritableKeyStoreContract", "new_key"]

@@ -1,0 +1,70 @@
+"""The watch: no secret in any log line, message or repr that the suite produces, nor on standard error.
+
+What counts is a text of the shape of our secrets whose checksum is right. A test that must log one, to see it blanked,
+says so with `@pytest.mark.shows_secrets`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from keydesk.errors import KeydeskError
+from keydesk.keys.secret import checksum
+
+_SHAPE = re.compile(r"[A-Za-z0-9_]*_(?:live|test)_[0-9A-Za-z]{38}")
+LEAKS: list[str] = []
+
+
+def secrets_in(text: str) -> list[str]:
+    """Return the hints of the secrets a text holds, whatever letters stand before the prefix."""
+    if "_live_" not in text and "_test_" not in text:
+        return []
+    found = []
+    for match in _SHAPE.finditer(text):
+        word = match[0]
+        starts = range(word.rindex("_", 0, -39))  # the prefix begins somewhere before `_live_`
+        if any(checksum(word[start:-6]) == word[-6:] for start in starts):
+            found.append(f"{word[:-38]}…{word[-4:]}")
+    return found
+
+
+def look_at(text: str, where: str) -> None:
+    """Note what a text should not hold. The test that runs fails for it."""
+    LEAKS.extend(f"{hint} in {where}" for hint in secrets_in(text))
+
+
+def _look_at_record(record: logging.LogRecord) -> None:
+    try:
+        text = record.getMessage()
+    except Exception:
+        text = f"{record.msg!r} {record.args!r}"
+    if record.exc_info and record.exc_info[0]:
+        text += "".join(traceback.format_exception(*record.exc_info))
+    look_at(text, f"a log record of {record.name}: {record.msg!r}"[:80])
+
+
+def begin() -> Callable[[], None]:
+    """Begin to watch all log records and errors of this process; return what ends it."""
+    make_record = logging.getLogRecordFactory()
+
+    def watched_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make_record(*args, **kwargs)
+        _look_at_record(record)
+        return record
+
+    def watched_init(self: KeydeskError, *args: object) -> None:
+        Exception.__init__(self, *args)
+        look_at(f"{self} {self!r}", f"a {type(self).__name__}")
+
+    logging.setLogRecordFactory(watched_record)
+    KeydeskError.__init__ = watched_init  # type: ignore[method-assign,assignment]
+
+    def end() -> None:
+        logging.setLogRecordFactory(make_record)
+        del KeydeskError.__init__
+
+    return end
