@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
 from .ports import KeyStore
-from .settings import Settings, read_environment, read_settings
+from .settings import CONFIG_STORE, Settings, read_environment, read_settings
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+logger = logging.getLogger("keydesk")
 
 STAND_ALONE_STORE = "sqlite:///instance/keydesk.db"
 
@@ -49,6 +52,8 @@ def build_desk(settings: Settings, *, engine: Engine | None = None, clock: Clock
     Raises:
         SettingsError: The store cannot be opened with these settings.
     """
+    if (settings.api_key or settings.api_keys) and (engine is not None or settings.store != CONFIG_STORE):
+        logger.warning("API_KEY and API_KEYS are not read: keys are kept elsewhere, as KEYDESK_STORE or engine= says")
     clock = clock or SystemClock()
     mint = Mint(SecretFormat(settings.prefix), Digester(current=settings.pepper, previous=settings.previous_peppers))
     return Desk(store=_open_store(settings, engine, mint, clock), mint=mint, clock=clock)
@@ -68,17 +73,10 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
         except InvalidField as error:
             raise SettingsError([f"API_KEY or API_KEYS: {error}"]) from None
     if kind == "file":
-        return _open_file(rest, mint, clock)
+        from .stores.file import FileStore
+
+        return FileStore(Path(rest.removeprefix("//")), mint, clock)
     from .stores.engines import open_engine
     from .stores.sql import SqlStore
 
     return SqlStore(open_engine(settings.store), clock, own=True)
-
-
-def _open_file(text: str, mint: Mint, clock: Clock) -> KeyStore:
-    path = Path(text.removeprefix("//"))
-    if path.suffix.lower() not in (".yml", ".yaml", ".toml"):
-        raise SettingsError([f"KEYDESK_STORE names the file {text!r}; its name must end in .yml, .yaml or .toml"])
-    from .stores.file import FileStore
-
-    return FileStore(path, mint, clock)

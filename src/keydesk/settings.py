@@ -18,9 +18,11 @@ from .keys.digest import parse_pepper
 from .keys.secret import SecretFormat
 
 CONFIG_FILE = "KEYDESK_CONFIG"
+CONFIG_STORE = "config://"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _REALM = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # what needs no escaping in a quoted string, RFC 9110
+_STORES = ("memory", "config", "file", "sqlite", "postgresql", "mysql", "mariadb")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -72,16 +74,12 @@ def read_settings(given: Mapping[str, Any], *, default_store: str) -> Settings:
             values[setting.field] = setting.read(given.get(setting.name))
         except InvalidField as error:
             problems.append(f"{setting.name} {error.problem}")
+    if values.get("previous_peppers") and values.get("pepper", b"") is None:
+        problems.append("KEYDESK_PREVIOUS_PEPPERS needs KEYDESK_PEPPER, the one that took their place")
     if problems:
         raise SettingsError(problems)
     if not values["store"]:
-        values["store"] = "config://" if "API_KEY" in given or "API_KEYS" in given else default_store
-    elif values["store"] != "config://" and (values["api_key"] or values["api_keys"]):
-        raise SettingsError(
-            ["API_KEY and API_KEYS are not read, since KEYDESK_STORE names another store; remove one or the other"]
-        )
-    if values["previous_peppers"] and not values["pepper"]:
-        raise SettingsError(["KEYDESK_PREVIOUS_PEPPERS needs KEYDESK_PEPPER, the one that took their place"])
+        values["store"] = CONFIG_STORE if "API_KEY" in given or "API_KEYS" in given else default_store
     return Settings(**values)
 
 
@@ -127,7 +125,14 @@ def _text(value: Any, name: str) -> str:
 
 
 def _store(value: Any) -> str:
-    return "" if value is None else _text(value, "store")
+    store = "" if value is None else _text(value, "store")
+    kind = store.partition(":")[0].partition("+")[0]
+    if store and kind not in _STORES:
+        # Not the whole value: a database URL may hold a password.
+        raise InvalidField("store", f"begins with {kind[:40]!r}; it must begin with one of {', '.join(_STORES)}")
+    if kind == "file" and not store.lower().endswith((".yml", ".yaml", ".toml")):
+        raise InvalidField("store", f"names the file {store[5:85]!r}; its name must end in .yml, .yaml or .toml")
+    return store
 
 
 def _api_key(value: Any) -> str | None:

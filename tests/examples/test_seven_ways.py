@@ -230,7 +230,9 @@ def test_import_keys_that_clients_hold(load: Load, tmp_path: Path) -> None:
 
 
 def test_import_keys_app_and_config_keys_work_without_a_database() -> None:
-    desk = open_desk({"API_KEYS": {"0b6b1c1e-6a55-4a0e-9a43-0a4a6a7ff1f5": {"name": "Till", "scopes": ["orders:write"]}}})
+    desk = open_desk(
+        {"API_KEYS": {"0b6b1c1e-6a55-4a0e-9a43-0a4a6a7ff1f5": {"name": "Till", "scopes": ["orders:write"]}}}
+    )
     assert desk.verify("0b6b1c1e-6a55-4a0e-9a43-0a4a6a7ff1f5", scopes=["orders:write"]).allowed
 
 
@@ -239,7 +241,12 @@ def test_import_keys_app_and_config_keys_work_without_a_database() -> None:
 
 def test_demo_walks_and_prints_no_secret(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "demo.py")], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(EXAMPLES / "demo.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
