@@ -301,8 +301,8 @@ def test_require_with_any_of_without_parentheses(rig: Rig) -> None:
 def test_protect_as_a_decorator(rig: Rig) -> None:
     with pytest.raises((AttributeError, TypeError)):
 
-        @rig.app.get("/")
-        @rig.keys.protect  # type: ignore[type-var,arg-type]
+        @rig.app.get("/")  # type: ignore[type-var]
+        @rig.keys.protect  # type: ignore[arg-type]
         def view() -> str:
             return SECRET
 
