@@ -1,0 +1,74 @@
+"""`python -m bench` runs from end to end, on counts too small to judge by."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROWS = [
+    "plain route", "string compare, valid key", "string compare, unknown key",
+    "config, valid key", "config with pepper, valid key", "config, missing key", "config, unknown key of our shape",
+    "config, unknown key of another shape", "config, scope missing", "config, missing key, own error handler",
+    "SQLite, valid key", "SQLite with pepper, valid key", "SQLite, missing key", "SQLite, unknown key of our shape",
+    "SQLite, unknown key of another shape", "SQLite, scope missing",
+    "Flask-HTTPAuth, dict, valid key", "Flask-HTTPAuth, dict, unknown key", "Flask-HTTPAuth, SQLite, valid key",
+    "Flask-HTTPAuth, SQLite, unknown key", "flask-rebar, valid key", "flask-rebar, unknown key",
+    "flask-rebar, valid key, to its own plain route", "flask-rebar, unknown key, to its own plain route",
+    "1,000", "2,000",
+    "1,000 keys, valid key", "2,000 keys, valid key", "1,000 keys, unknown key", "2,000 keys, unknown key",
+]  # fmt: skip
+PROMISES = [
+    "config, valid key", "SQLite, valid key", "config, missing key", "config, unknown key of our shape",
+    "config, unknown key of another shape", "SQLite, missing key", "SQLite, unknown key of our shape",
+    "SQLite, unknown key of another shape", "import of 2,000 keys",
+    "import of 2,000 keys: memory above that of 1,000 keys", "verify among 2,000 keys",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Run the harness once, on a copy of the page it writes into."""
+    page = tmp_path_factory.mktemp("docs") / "performance.md"
+    shutil.copy(ROOT / "docs" / "performance.md", page)
+    command = [sys.executable, "-W", "error", "-m", "bench", "--quick", "--markdown", str(page)]
+    return page, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_run_measures_every_row(page):
+    path, run = page
+    assert run.returncode in (0, 1), run.stderr
+    assert run.stderr == ""
+    first_cells = re.findall(r"^\| (.+?) \|", path.read_text(), re.MULTILINE)
+    assert [row for row in ROWS if row not in first_cells] == []
+    assert all(row in run.stdout for row in ROWS)
+
+
+def test_run_computes_every_promise_and_exits_accordingly(page):
+    path, run = page
+    table = path.read_text().partition("### Promises")[2]
+    rows = re.findall(
+        r"^\| (.+?)(?:: ratio to .+?)? \| at (?:most|least) .+ \| ([\d.,]+).* \| (kept|NOT KEPT) \|$", table, re.M
+    )
+    assert [name for name, _, _ in rows] == PROMISES
+    assert run.returncode == (0 if all(kept == "kept" for _, _, kept in rows) else 1)
+
+
+def test_run_keeps_the_words_around_the_tables(page):
+    path, _ = page
+    before, after = (ROOT / "docs" / "performance.md").read_text(), path.read_text()
+    assert before.partition("<!-- figures: begin")[0] == after.partition("<!-- figures: begin")[0]
+    assert before.partition("<!-- figures: end")[2] == after.partition("<!-- figures: end")[2]
+
+
+def test_run_refuses_a_file_without_a_place_for_the_tables(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Nothing here\n")
+    command = [sys.executable, "-m", "bench", "--quick", "--markdown", str(page)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2
+    assert "figures: begin" in run.stderr
+    assert page.read_text() == "# Nothing here\n"
