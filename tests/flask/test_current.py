@@ -91,7 +91,7 @@ def test_current_key_gone_after_the_request(shop: Rig) -> None:
 
 def test_current_key_of_a_refused_request(shop: Rig) -> None:
     seen: list[bool] = []
-    shop.app.after_request(lambda response: seen.append(bool(current_key)) or response)
+    shop.app.teardown_request(lambda error: seen.append(bool(current_key)))
     revoked = shop.issue()
     shop.desk.revoke(revoked.key.id)
     for secret in (None, "wrong-key-wrong-key", revoked.secret):
