@@ -43,7 +43,14 @@ def estimated_bits(text: str) -> float:
 
 def _reads_as_words(text: str) -> bool:
     """Random text changes between letters and digits, and between cases, all the time; words do not."""
-    pieces = _PIECES.findall(text)
-    words = [piece for piece in pieces if not piece.isdigit()]
-    numbers = len(pieces) - len(words)
-    return bool(words) and numbers <= 2 and all(_ONE_CASE.fullmatch(word) for word in words)
+    words = numbers = 0
+    for piece in _PIECES.finditer(text):  # not all at once: random text shows in the first few
+        if piece[0].isdigit():
+            numbers += 1
+        elif not _ONE_CASE.fullmatch(piece[0]):
+            return False
+        else:
+            words += 1
+        if numbers > 2:
+            return False
+    return words > 0
