@@ -11,12 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import importing, peers, requests, verifying
+from . import importing, peers, reading, requests, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
-# In this order: `verifying` reads the database that `importing` leaves.
-SUBJECTS: tuple[Callable[[Scale], Section], ...] = (requests.run, peers.run, importing.run, verifying.run)
+# In this order: the last two read the databases that `importing` leaves.
+SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
+    requests.run,
+    peers.run,
+    importing.run,
+    verifying.run,
+    reading.run,
+)
 
 PAIRS, KEYS = 4000, 1_000_000
 QUICK_PAIRS, QUICK_KEYS = 20, 2000

@@ -43,12 +43,11 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A subject and what it is compared with. `status` is for people: what a route answers."""
+    """A subject and what it is compared with."""
 
     name: str
     baseline: Timed
     subject: Timed
-    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,6 @@ class Result:
     """Medians over the pairs of one subject, in microseconds; the ratio has no unit."""
 
     name: str
-    status: str
     baseline: float
     median: float
     added: float
@@ -97,7 +95,6 @@ def _turn(pair: Pair, count: int) -> Iterator[tuple[int, int]]:
 def _result(pair: Pair, times: list[tuple[int, int]]) -> Result:
     return Result(
         pair.name,
-        pair.status,
         baseline=median(baseline for baseline, _ in times) / 1000,
         median=median(subject for _, subject in times) / 1000,
         added=median(subject - baseline for baseline, subject in times) / 1000,

@@ -19,7 +19,7 @@ from .samples import write_import
 
 FEW = 1000
 MIN_KEYS_PER_SECOND = 20_000
-MAX_GROWTH_MIB = 64
+MAX_GROWTH_MIB = 128
 
 
 def database(scale: Scale, keys: int) -> Path:

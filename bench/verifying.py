@@ -35,10 +35,10 @@ def run(scale: Scale) -> Section:
     unknown = foreign_secrets(DRAWN)
     baseline, name = verifier(small, few), f"{scale.keys:,} keys, valid key"
     pairs = [
-        Pair(f"{FEW:,} keys, valid key", baseline, verifier(small, few[::-1]), "allowed"),
-        Pair(name, baseline, verifier(large, many), "allowed"),
-        Pair(f"{FEW:,} keys, unknown key", baseline, verifier(small, unknown, allowed=False), "denied"),
-        Pair(f"{scale.keys:,} keys, unknown key", baseline, verifier(large, unknown, allowed=False), "denied"),
+        Pair(f"{FEW:,} keys, valid key", baseline, verifier(small, few[::-1])),
+        Pair(name, baseline, verifier(large, many)),
+        Pair(f"{FEW:,} keys, unknown key", baseline, verifier(small, unknown, allowed=False)),
+        Pair(f"{scale.keys:,} keys, unknown key", baseline, verifier(large, unknown, allowed=False)),
     ]
     results = compare(pairs, scale.pairs)
     promise = Promise(f"verify among {scale.keys:,} keys: ratio to {FEW:,} keys", MAX_RATIO, results[name].ratio)

@@ -20,6 +20,7 @@ ROWS = [
     "flask-rebar, valid key, to its own plain route", "flask-rebar, unknown key, to its own plain route",
     "1,000", "2,000",
     "1,000 keys, valid key", "2,000 keys, valid key", "1,000 keys, unknown key", "2,000 keys, unknown key",
+    "the driver alone", "as Keydesk reads", "as SQLAlchemy executes",
 ]  # fmt: skip
 PROMISES = [
     "config, valid key", "SQLite, valid key", "config, missing key", "config, unknown key of our shape",
