@@ -9,9 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar
+
+# Made once: `json.dumps` makes a new one in each call that names separators.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 FIRST_HASH = "0" * 64  # what the first row names as the hash before it
 
@@ -123,40 +128,55 @@ def event_class(kind: str) -> type[Event]:
 
 @dataclass(frozen=True, slots=True)
 class ChainedEvent:
-    """An event at its place in the chain. `number` counts from 1 without gaps, in the order of the commits."""
+    """An event at its place in the chain. `number` counts from 1 without gaps, in the order of the commits.
+
+    `details` is the event's details as they were hashed, where that was just done: to write them down.
+    """
 
     number: int
     event: Event
     previous_hash: str
     hash: str
+    details: str = field(default="", repr=False, compare=False)
 
 
 def chain(events: Iterable[Event], *, after: int, previous_hash: str) -> Iterator[ChainedEvent]:
     """Yield the events as they follow number `after`, whose row has the hash `previous_hash`."""
     for number, event in enumerate(events, after + 1):
-        own_hash = hash_of(number, event, previous_hash)
-        yield ChainedEvent(number, event, previous_hash, own_hash)
+        details = encode_details(event.details)
+        own_hash = hash_of(number, event, previous_hash, details)
+        yield ChainedEvent(number, event, previous_hash, own_hash, details)
         previous_hash = own_hash
 
 
-def hash_of(number: int, event: Event, previous_hash: str) -> str:
-    """Return the SHA-256, in hex, of everything a row says and the hash of the row before it."""
+def hash_of(number: int, event: Event, previous_hash: str, details: str | None = None) -> str:
+    """Return the SHA-256, in hex, of everything a row says and the hash of the row before it.
+
+    Args:
+        number, event, previous_hash: See `ChainedEvent`.
+        details: The event's details, where they are encoded already.
+    """
     content = [
         number,
         event.kind,
-        event.at.isoformat(),
+        _in_utc(event.at),
         event.actor,
         event.key_id,
         event.owner,
-        encode_details(event.details),
+        encode_details(event.details) if details is None else details,
         previous_hash,
     ]
-    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_encode(content).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)  # the events of an import are all of one moment
+def _in_utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
 
 
 def encode_details(details: dict[str, Any]) -> str:
     """Return details as the one JSON text they are stored and hashed as."""
-    return json.dumps(details, sort_keys=True, separators=(",", ":"))
+    return _encode_sorted(details)
 
 
 @dataclass(frozen=True, slots=True)

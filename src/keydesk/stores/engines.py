@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Select, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import Pool
 
 from ..errors import SettingsError, StoreUnavailable
 
@@ -58,7 +59,6 @@ def open_engine(text: str) -> Engine:
         extra = _EXTRAS.get(url.get_driver_name())
         fix = f"install it with: pip install 'keydesk[{extra}]'" if extra else "use psycopg or pymysql"
         raise SettingsError([f"KEYDESK_STORE needs the driver {url.get_driver_name()!r}; {fix}"]) from None
-    _forget_in_child(engine)
     return engine
 
 
@@ -79,7 +79,6 @@ def _open_sqlite(url: URL) -> Engine:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
-    _forget_in_child(engine)
     return engine
 
 
@@ -99,16 +98,23 @@ def create_sqlite_file(engine: Engine) -> None:
         raise StoreUnavailable(describe(engine, error)) from None
 
 
-def _forget_in_child(engine: Engine) -> None:
+def forget_in_child(engine: Engine) -> None:
     """Make a forked worker open its own connections: one used by two processes is broken for both."""
-    reference = weakref.ref(engine)
+    _engines.add(engine)
 
-    def forget() -> None:
-        inherited = reference()
-        if inherited is not None:
-            inherited.dispose(close=False)
 
-    os.register_at_fork(after_in_child=forget)
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_inherited: list[Pool] = []  # kept for good: connections that were collected would be closed, for the parent too
+
+
+def _forget_inherited() -> None:
+    for engine in list(_engines):
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)
 
 
 @contextmanager
@@ -127,11 +133,15 @@ def answering(engine: Engine) -> Iterator[None]:
         raise StoreUnavailable(describe(engine, error)) from None
 
 
+def place(engine: Engine) -> str:
+    """Return where a database is. What follows the `?` of its URL may be a password too, and is left out."""
+    return engine.url.set(query={}).render_as_string(hide_password=True)
+
+
 def describe(engine: Engine, error: BaseException) -> str:
     """Return one line on what went wrong with which database. It names neither password nor values."""
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    where = engine.url.render_as_string(hide_password=True)
-    return f"the database {where} does not answer: {first_line}. Run `keydesk doctor` to see more."
+    return f"the database {place(engine)} does not answer: {first_line}. Run `keydesk doctor` to see more."
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class KeyIndex:
             InvalidField: The cursor is none of this list, or the size is out of range.
         """
         check_size(size)
-        end = bisect_left(self._ids, decode_cursor(cursor)) if cursor else len(self._ids)
+        end = bisect_left(self._ids, decode_cursor(cursor)) if cursor is not None else len(self._ids)
         found: list[Key] = []
         for position in range(end - 1, -1, -1):
             key = self._by_id[self._ids[position]]

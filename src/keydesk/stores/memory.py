@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -54,9 +55,9 @@ class MemoryStore:
         given = list(keys)
         digests = [secret.digest for key, _ in given for secret in key.secrets]
         with self._lock:
-            taken = [d for d in digests if self._index.find_by_digest((d,))]
-            if taken or len(set(digests)) < len(digests):
-                raise DuplicateSecret(taken or [d for d in digests if digests.count(d) > 1])
+            taken = [d for d, count in Counter(digests).items() if count > 1 or self._index.find_by_digest((d,))]
+            if taken:
+                raise DuplicateSecret(taken)
             for key, _ in given:
                 self._index.put(key)
             self._append(event for _, event in given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 from sqlalchemy import Engine, Table, inspect, text
 from sqlalchemy.engine import Connection
 
-from ..errors import SchemaMismatch
+from ..errors import SchemaMismatch, StoreUnavailable
 from .engines import create_sqlite_file, transaction
 from .schema import REVISIONS, VERSION_TABLE, metadata
 
 _UPGRADE = "Run `keydesk db upgrade` (in a Flask app: `flask keys db upgrade`)."
 _LOCK_NUMBER = 0x6B657964  # "keyd": any number that other programs are unlikely to lock
+_one_at_a_time = threading.Lock()  # Alembic keeps the migration that runs in a global of its own
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -102,6 +104,9 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     """Run a block on a connection while no other process migrates this database.
 
     SQLite and PostgreSQL do it in one transaction: all or nothing. MariaDB and MySQL commit each statement.
+
+    Raises:
+        StoreUnavailable: Another process goes on migrating.
     """
     if engine.dialect.name == "sqlite":
         with _alone_on_sqlite(engine) as connection:
@@ -111,12 +116,16 @@ def _alone(engine: Engine) -> Iterator[Connection]:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_NUMBER})
             yield connection
     else:
-        with transaction(engine) as connection:
-            connection.execute(text("SELECT GET_LOCK(:lock, 60)"), {"lock": VERSION_TABLE})
+        # Each statement is committed before the lock is let go of, or the next one would find tables of no revision.
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # The name of the lock is the server's, so the database is part of it; MySQL takes at most 64 characters.
+            lock = "CONCAT('keydesk ', LEFT(SHA1(DATABASE()), 40))"
+            if not connection.execute(text(f"SELECT GET_LOCK({lock}, 60)")).scalar():
+                raise StoreUnavailable("another process has been migrating this database for a minute; try again later")
             try:
                 yield connection
             finally:
-                connection.execute(text("SELECT RELEASE_LOCK(:lock)"), {"lock": VERSION_TABLE})
+                connection.execute(text(f"SELECT RELEASE_LOCK({lock})"))
 
 
 @contextmanager
@@ -143,4 +152,5 @@ def _run_migrations(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    with _one_at_a_time:
+        command.upgrade(config, "head")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..events import ChainedEvent, encode_details, event_class
 from ..keys.limits import Limit, Quota, parse_limit, parse_quota
@@ -21,55 +22,67 @@ KEY_COLUMNS = tuple(keys.c)
 SECRET_COLUMNS = tuple(secrets.c)
 
 
+Moments: TypeAlias = Callable[[datetime | None], Any]  # how a database is handed a moment
+
+
+def _as_it_is(moment: datetime | None) -> datetime | None:
+    return moment
+
+
+def key_row(key: Key, moment: Moments = _as_it_is) -> tuple[Any, ...]:
+    """Return the row of a key, without its secrets, in the order of `KEY_COLUMNS`."""
+    return (
+        key.id,
+        key.name,
+        key.owner,
+        key.description,
+        key.environment.value,
+        SEPARATOR.join(key.scopes),
+        SEPARATOR.join(key.networks),
+        SEPARATOR.join(map(str, key.limits)),
+        SEPARATOR.join(map(str, key.quotas)),
+        moment(key.created_at),
+        moment(key.updated_at),
+        moment(key.expires_at),
+        moment(key.disabled_at),
+        moment(key.revoked_at),
+        key.revoke_reason,
+        key.version,
+    )
+
+
 def key_values(key: Key) -> dict[str, Any]:
-    """Return the row of a key, without its secrets."""
-    return {
-        "id": key.id,
-        "name": key.name,
-        "owner": key.owner,
-        "description": key.description,
-        "environment": key.environment.value,
-        "scopes": SEPARATOR.join(key.scopes),
-        "networks": SEPARATOR.join(key.networks),
-        "limits": SEPARATOR.join(map(str, key.limits)),
-        "quotas": SEPARATOR.join(map(str, key.quotas)),
-        "created_at": key.created_at,
-        "updated_at": key.updated_at,
-        "expires_at": key.expires_at,
-        "disabled_at": key.disabled_at,
-        "revoked_at": key.revoked_at,
-        "revoke_reason": key.revoke_reason,
-        "version": key.version,
-    }
+    """Return the row of a key, without its secrets, by the names of the columns."""
+    return {column.name: value for column, value in zip(KEY_COLUMNS, key_row(key), strict=True)}
 
 
-def secret_values(key_id: str, secret: Secret) -> dict[str, Any]:
-    """Return the row of one secret of a key."""
-    return {
-        "key_id": key_id,
-        "number": secret.number,
-        "digest": secret.digest,
-        "pepper_id": secret.pepper_id,
-        "hint": secret.hint,
-        "created_at": secret.created_at,
-        "expires_at": secret.expires_at,
-    }
+def secret_row(key_id: str, secret: Secret, moment: Moments = _as_it_is) -> tuple[Any, ...]:
+    """Return the row of one secret of a key, in the order of `SECRET_COLUMNS`."""
+    return (
+        key_id,
+        secret.number,
+        secret.digest,
+        secret.pepper_id,
+        secret.hint,
+        moment(secret.created_at),
+        moment(secret.expires_at),
+    )
 
 
-def event_values(row: ChainedEvent) -> dict[str, Any]:
-    """Return the row of an event."""
+def event_row(row: ChainedEvent, moment: Moments = _as_it_is) -> tuple[Any, ...]:
+    """Return the row of an event, in the order `event_of` takes it."""
     event = row.event
-    return {
-        "number": row.number,
-        "kind": event.kind,
-        "at": event.at,
-        "actor": event.actor,
-        "key_id": event.key_id,
-        "owner": event.owner,
-        "details": encode_details(event.details),
-        "previous_hash": row.previous_hash,
-        "hash": row.hash,
-    }
+    return (
+        row.number,
+        event.kind,
+        moment(event.at),
+        event.actor,
+        event.key_id,
+        event.owner,
+        row.details or encode_details(event.details),
+        row.previous_hash,
+        row.hash,
+    )
 
 
 def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
@@ -124,7 +137,7 @@ def event_of(row: Sequence[Any]) -> ChainedEvent:
     number, kind, at, actor, key_id, owner, details, previous_hash, own_hash = row
     try:
         parsed = json.loads(details)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
         parsed = {"unreadable": details}

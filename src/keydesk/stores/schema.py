@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,13 +19,14 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
-from sqlalchemy.dialects.mysql import DATETIME, VARCHAR
+from sqlalchemy.dialects.mysql import DATETIME, MEDIUMTEXT, TEXT, VARCHAR
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
 REVISIONS = ("0001",)
 VERSION_TABLE = "keydesk_version"
+_NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 
 class Moment(TypeDecorator[datetime]):
@@ -51,6 +53,23 @@ class Moment(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        """Return what reads a column. SQLite keeps any text there; one that is no moment reads as the earliest one.
+
+        So an event with it shows as changed, and a key with it has ended, where an error would stop both readers.
+        """
+        read = super().result_processor(dialect, coltype)
+        if dialect.name != "sqlite" or read is None:
+            return read
+
+        def read_any(value: Any) -> datetime | None:
+            try:
+                return read(value)
+            except (ValueError, TypeError):
+                return _NO_MOMENT
+
+        return read_any
+
 
 def _code(length: int) -> String:
     """Ids and hashes: ASCII, and compared byte by byte on every database."""
@@ -62,6 +81,18 @@ def _words(length: int) -> String:
     """Names people give: compared byte by byte, so that `acme` and `ACME` are two owners on every database."""
     mysql = VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
     return String(length).with_variant(mysql, "mysql", "mariadb")
+
+
+def _prose() -> Text:
+    """Longer texts, compared as names are: `resume` does not find `résumé` on any database."""
+    mysql = TEXT(charset="utf8mb4", collation="utf8mb4_bin")
+    return Text().with_variant(mysql, "mysql", "mariadb")
+
+
+def _details() -> Text:
+    """Of an event: the fields before and after a change can be over the 64 KB of MariaDB's TEXT."""
+    mysql = MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin")
+    return Text().with_variant(mysql, "mysql", "mariadb")
 
 
 _OPTIONS: dict[str, Any] = {
@@ -86,7 +117,7 @@ keys = Table(
     Column("id", _code(32), primary_key=True),
     Column("name", _words(200), nullable=False),
     Column("owner", _words(200)),
-    Column("description", Text, nullable=False),
+    Column("description", _prose(), nullable=False),
     Column("environment", String(8), nullable=False),
     # Lists are kept as text with a comma between: no scope, network or limit holds one.
     Column("scopes", Text, nullable=False),
@@ -127,7 +158,7 @@ events = Table(
     Column("actor", _words(200), nullable=False),
     Column("key_id", _code(32), nullable=False),
     Column("owner", _words(200)),
-    Column("details", Text().with_variant(Text(2**24 - 1), "mysql", "mariadb"), nullable=False),
+    Column("details", _details(), nullable=False),
     Column("previous_hash", _code(64), nullable=False),
     Column("hash", _code(64), nullable=False),
     Index(None, "key_id", "number"),

@@ -7,10 +7,12 @@ follow one another, events get numbers in the order of the commits, and no two c
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
+    false,
     func,
     insert,
     literal_column,
@@ -36,22 +39,26 @@ from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_
 from ..keys.record import Key, Status
 from ..ports import MAX_PAGE, Change, KeyFilter, Page
 from . import migration
-from .engines import PreparedRead, answering, create_sqlite_file, transaction
+from .bulk import BulkInsert, large_cache, moments_of
+from .engines import PreparedRead, answering, create_sqlite_file, forget_in_child, place, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .rows import (
     KEY_COLUMNS,
     SECRET_COLUMNS,
     event_of,
-    event_values,
+    event_row,
     key_of,
+    key_row,
     key_values,
     secret_of,
-    secret_values,
+    secret_row,
 )
 from .schema import chain_head, events, keys, secrets
 
 _BATCH = 1000
+_DIGEST_PLACE = len(KEY_COLUMNS) + SECRET_COLUMNS.index(secrets.c.digest)  # in a row of a key and one of its secrets
 _HEAD_ID = 1
+_FAR = 2**62  # beyond every number of an event
 
 
 class SqlStore:
@@ -68,9 +75,14 @@ class SqlStore:
         self.engine = engine
         self._clock = clock
         self._own = own
+        forget_in_child(engine)
         self._prepare_lock = threading.Lock()
         self._prepared = False
         self._by_digest: dict[int, PreparedRead] = {}
+        self._moment = moments_of(engine)
+        self._insert_keys = BulkInsert(engine, keys)
+        self._insert_secrets = BulkInsert(engine, secrets)
+        self._insert_events = BulkInsert(engine, events)
         self._head = PreparedRead(engine, _position())
         self._by_id = PreparedRead(engine, _key_with_secrets().where(keys.c.id == bindparam("key_id")))
 
@@ -87,7 +99,8 @@ class SqlStore:
         read = self._by_digest.get(len(digests))
         if read is None:
             read = self._by_digest[len(digests)] = PreparedRead(self.engine, _key_of_digests(len(digests)))
-        return _key_of_rows(read.rows({f"digest_{number}": digest for number, digest in enumerate(digests)}))
+        rows = read.rows({f"digest_{number}": digest for number, digest in enumerate(digests)})
+        return _key_of_rows(_rows_of_first(rows, digests) if len(rows) > 1 else rows)
 
     def find_key(self, key_id: str) -> Key | None:
         """See `KeyStore.find_key`.
@@ -112,9 +125,11 @@ class SqlStore:
             SchemaMismatch: The tables are not those of this version.
         """
         count, given = 0, iter(keys_)
-        with self._appending() as (connection, append):
+        with self._appending() as (connection, append), ExitStack() as stack:
             while batch := list(islice(given, _BATCH)):
-                connection.execute(insert(keys), [key_values(key) for key, _ in batch])
+                if not count and len(batch) == _BATCH:
+                    stack.enter_context(large_cache(connection))
+                self._insert_keys.run(connection, [key_row(key, self._moment) for key, _ in batch])
                 self._add_secrets(connection, [key for key, _ in batch])
                 append(event for _, event in batch)
                 count += len(batch)
@@ -153,66 +168,81 @@ class SqlStore:
             self._add_secrets(connection, [after])
 
     def _add_secrets(self, connection: Connection, added: Sequence[Key]) -> None:
+        # PostgreSQL answers nothing within a transaction after an error in it. SQLite would copy every page it touches.
+        postgresql = connection.dialect.name == "postgresql"
         try:
-            connection.execute(insert(secrets), [secret_values(key.id, s) for key in added for s in key.secrets])
+            with connection.begin_nested() if postgresql else nullcontext():
+                self._insert_secrets.run(
+                    connection, [secret_row(key.id, s, self._moment) for key in added for s in key.secrets]
+                )
         except IntegrityError:
-            raise _DigestsTaken([s.digest for key in added for s in key.secrets]) from None
+            raise DuplicateSecret(_taken(connection, added)) from None
 
     def redigest(self, old: str, new: str, pepper_id: str) -> None:
         """See `WritableKeyStore.redigest`.
 
         Raises:
             StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
         """
-        with answering(self.engine), transaction(self.engine) as connection:
+        self._prepare()
+        # Under the lock that changes take: they rewrite the secrets of a key, so either could undo the other, and
+        # InnoDB would have them wait for each other, as they lock the index and the table in opposite orders.
+        with answering(self.engine), self._locked() as connection:
             connection.execute(update(secrets).where(secrets.c.digest == old).values(digest=new, pepper_id=pepper_id))
 
     @contextmanager
     def _appending(self) -> Iterator[tuple[Connection, Callable[[Iterable[Event]], None]]]:
         """Run a block in a transaction that holds the lock of the chain's head; it appends events as it goes."""
         self._prepare()
-        try:
-            with answering(self.engine), self._locked() as connection:
-                number, own_hash = connection.execute(
-                    select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == _HEAD_ID)
-                ).one()
-                rows: list[ChainedEvent] = []
+        with answering(self.engine), self._locked() as connection:
+            number, own_hash = connection.execute(
+                select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == _HEAD_ID)
+            ).one()
+            rows: list[ChainedEvent] = []
 
-                def append(added: Iterable[Event]) -> None:
-                    nonlocal number, own_hash
-                    rows[:] = chain(added, after=number, previous_hash=own_hash)
-                    connection.execute(insert(events), [event_values(row) for row in rows])
-                    number, own_hash = rows[-1].number, rows[-1].hash
+            def append(added: Iterable[Event]) -> None:
+                nonlocal number, own_hash
+                rows[:] = chain(added, after=number, previous_hash=own_hash)
+                self._insert_events.run(connection, [event_row(row, self._moment) for row in rows])
+                number, own_hash = rows[-1].number, rows[-1].hash
 
-                yield connection, append
-                if rows:
-                    connection.execute(
-                        update(chain_head).where(chain_head.c.id == _HEAD_ID).values(number=number, hash=own_hash)
-                    )
-        except _DigestsTaken as taken:
-            # Outside the transaction, which is rolled back by now: PostgreSQL answers nothing within a failed one.
-            raise DuplicateSecret(self._taken(taken.digests)) from None
+            yield connection, append
+            if rows:
+                connection.execute(
+                    update(chain_head).where(chain_head.c.id == _HEAD_ID).values(number=number, hash=own_hash)
+                )
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
         """Begin a transaction whose first statement takes the lock of the chain's head."""
+        self._wake()
         lock = update(chain_head).where(chain_head.c.id == _HEAD_ID).values(id=_HEAD_ID)
-        self._head.rows({})  # replaces connections that died since the last use, while nothing is at stake
         with transaction(self.engine) as connection:
-            if not connection.execute(lock).rowcount:
-                with suppress(IntegrityError), connection.begin_nested():  # another process may be quicker
-                    connection.execute(insert(chain_head).values(id=_HEAD_ID, number=0, hash=FIRST_HASH))
+            found = connection.execute(lock).rowcount
+            if found:
+                yield connection
+        if not found:
+            # In a transaction of its own, whose end lets go of all locks: InnoDB leaves one on the row to each that
+            # came too late with an insert, and they would wait for each other.
+            with suppress(IntegrityError), transaction(self.engine) as connection:
+                connection.execute(insert(chain_head).values(id=_HEAD_ID, number=0, hash=FIRST_HASH))
+            with transaction(self.engine) as connection:
                 connection.execute(lock)
-            yield connection
+                yield connection
 
-    def _taken(self, digests: Sequence[str]) -> list[str]:
-        """Return those of some digests that are in the store, or twice among themselves."""
-        twice = (
-            {digest for digest in digests if digests.count(digest) > 1} if len(set(digests)) < len(digests) else set()
-        )
-        with answering(self.engine), self.engine.connect() as connection:
-            there = connection.execute(select(secrets.c.digest).where(secrets.c.digest.in_(digests))).scalars()
-            return [*there, *twice]
+    def _wake(self) -> None:
+        """Replace the connections that died since the last use, while nothing is at stake."""
+        self._head.rows({})
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Give a connection to read with, off the path of a request."""
+        self._prepare()
+        with answering(self.engine):
+            self._wake()
+            with self.engine.connect() as connection:
+                yield connection
 
     # Reading, for people
 
@@ -224,20 +254,20 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        statement = select(*KEY_COLUMNS).order_by(keys.c.id.desc()).limit(check_size(size) + 1)
+        wanted = select(*KEY_COLUMNS).order_by(keys.c.id.desc()).limit(check_size(size) + 1)
         if cursor is not None:
-            statement = statement.where(keys.c.id < decode_cursor(cursor))
-        self._prepare()
-        with answering(self.engine), self.engine.connect() as connection:
-            rows = connection.execute(_filtered(statement, where, self._clock.now())).all()
-            page = rows[:size]
-            held = connection.execute(
-                select(*SECRET_COLUMNS)
-                .where(secrets.c.key_id.in_([row.id for row in page]))
-                .order_by(secrets.c.key_id, secrets.c.number)
-            ).all()
-        found = tuple(key_of(row, tuple(secret_of(s) for s in held if s.key_id == row.id)) for row in page)
-        return Page(found, encode_cursor(found[-1].id) if len(rows) > size else None)
+            wanted = wanted.where(keys.c.id < decode_cursor(cursor))
+        # One statement for keys and secrets, so that both are of one moment.
+        page = _filtered(wanted, where, self._clock.now()).subquery()
+        statement = (
+            select(*(page.c[column.name] for column in KEY_COLUMNS), *SECRET_COLUMNS)
+            .select_from(page.join(secrets, secrets.c.key_id == page.c.id))
+            .order_by(page.c.id.desc(), secrets.c.number)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(statement).all()
+        found = [_whole_key(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
+        return Page(tuple(found[:size]), encode_cursor(found[size - 1].id) if len(found) > size else None)
 
     def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
         """See `WritableKeyStore.list_events`.
@@ -247,13 +277,13 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
+        after = max(-_FAR, min(after, _FAR))  # no database takes a number of more than 64 bits
         statement = select(events).where(events.c.number > after).order_by(events.c.number).limit(check_size(size))
         if key_id is not None:
             if not KEY_ID.fullmatch(key_id):
                 return []
             statement = statement.where(events.c.key_id == key_id)
-        self._prepare()
-        with answering(self.engine), self.engine.connect() as connection:
+        with self._reading() as connection:
             return [event_of(row) for row in connection.execute(statement)]
 
     def last_event_number(self) -> int:
@@ -268,8 +298,8 @@ class SqlStore:
 
     def _position(self) -> tuple[int, str, int]:
         """Return the number and hash at the head, and the highest number of any row, all of one moment."""
-        rows = self._head.rows({})
-        return (rows[0][0], rows[0][1], rows[0][2]) if rows else (0, FIRST_HASH, 0)
+        ((number, own_hash, highest),) = self._head.rows({})
+        return number or 0, own_hash or FIRST_HASH, highest or 0
 
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
         """See `WritableKeyStore.check_chain`.
@@ -288,7 +318,7 @@ class SqlStore:
         return report
 
     def _rows_to(self, last: int, progress: Callable[[int, int], None] | None) -> Iterator[ChainedEvent]:
-        after = -(2**62)  # a row with a number below 1 can only have been inserted
+        after = -_FAR  # a row with a number below 1 can only have been inserted
         while after < last:
             rows = self.list_events(after=after, size=MAX_PAGE)
             if not rows:
@@ -305,13 +335,12 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        self._prepare()
         ended = or_(keys.c.revoked_at < ended_before, keys.c.expires_at < ended_before)
         rotated = keys.c.id.in_(select(secrets.c.key_id).where(secrets.c.expires_at < ended_before))
         statement = select(keys.c.id).where(or_(ended, rotated)).order_by(keys.c.id).limit(_BATCH)
         after = ""
         while True:
-            with answering(self.engine), self.engine.connect() as connection:
+            with self._reading() as connection:
                 ids = connection.execute(statement.where(keys.c.id > after)).scalars().all()
             yield from ids
             if len(ids) < _BATCH:
@@ -349,7 +378,7 @@ class SqlStore:
 
     def checks(self) -> list[Check]:
         """See `KeyStore.checks`."""
-        where = self.engine.url.render_as_string(hide_password=True)
+        where = place(self.engine)
         try:
             self._prepare()
             with answering(self.engine), self.engine.connect() as connection:
@@ -376,18 +405,24 @@ class SqlStore:
             self.engine.dispose()
 
 
-class _DigestsTaken(Exception):
-    """Some of these digests are in the store already. Becomes `DuplicateSecret` once the transaction is over."""
-
-    def __init__(self, digests: Sequence[str]) -> None:
-        self.digests = digests
-
-
 def _position() -> Select[Any]:
-    highest = select(func.coalesce(func.max(events.c.number), literal_column("0"))).scalar_subquery()
-    return select(chain_head.c.number, chain_head.c.hash, highest.label("highest")).where(
-        chain_head.c.id == literal_column(str(_HEAD_ID))
+    """All of one moment, in one row whether or not there is a head."""
+    head = chain_head.c.id == literal_column(str(_HEAD_ID))
+    return select(
+        select(chain_head.c.number).where(head).scalar_subquery().label("number"),
+        select(chain_head.c.hash).where(head).scalar_subquery().label("hash"),
+        select(func.max(events.c.number)).scalar_subquery().label("highest"),
     )
+
+
+def _taken(connection: Connection, added: Sequence[Key]) -> list[str]:
+    """Return those of the digests of new keys that other keys have, or that are twice among themselves."""
+    digests = [secret.digest for key in added for secret in key.secrets]
+    ids = {key.id for key in added}  # the rows before the one that failed may be there already
+    rows = connection.execute(select(secrets.c.digest, secrets.c.key_id).where(secrets.c.digest.in_(digests)))
+    there = [digest for digest, key_id in rows if key_id not in ids]
+    twice = (digest for digest, count in Counter(digests).items() if count > 1)
+    return list(dict.fromkeys([*there, *twice]))
 
 
 def _key_with_secrets() -> Select[Any]:
@@ -409,18 +444,33 @@ def _key_of_digests(count: int) -> Select[Any]:
     )
 
 
+def _rows_of_first(rows: Sequence[Sequence[Any]], digests: Sequence[str]) -> Sequence[Sequence[Any]]:
+    """Return the rows of the key that has the first of the digests that any has.
+
+    Digests of one text under two peppers can be those of two keys, where a secret was imported under each.
+    """
+    held = {row[_DIGEST_PLACE]: row[0] for row in rows}
+    key_id = next(held[digest] for digest in digests if digest in held)
+    return [row for row in rows if row[0] == key_id]
+
+
 def _key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:
-    if not rows:
-        return None
+    return _whole_key(rows) if rows else None
+
+
+def _whole_key(rows: Sequence[Sequence[Any]]) -> Key:
     split = len(KEY_COLUMNS)
     return key_of(rows[0], tuple(secret_of(row[split:]) for row in rows))
 
 
 def _filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[Any]:
     if where.owner is not None:
-        statement = statement.where(keys.c.owner == where.owner)
+        # MariaDB takes no notice of spaces at the end; owners have none.
+        exact = keys.c.owner == where.owner if where.owner == where.owner.rstrip() else false()
+        statement = statement.where(exact)
     if where.text:
-        fields = (keys.c.name, keys.c.description, keys.c.owner, keys.c.id)
+        # Ids are ASCII columns: MariaDB refuses to compare them with anything else.
+        fields = (keys.c.name, keys.c.description, keys.c.owner, *([keys.c.id] if where.text.isascii() else []))
         statement = statement.where(or_(*(field.icontains(where.text, autoescape=True) for field in fields)))
     live, expired = keys.c.revoked_at.is_(null()), keys.c.expires_at <= now
     enabled = keys.c.disabled_at.is_(null())

@@ -30,13 +30,23 @@ def _words(length: int) -> sa.types.TypeEngine[str]:
     return sa.String(length).with_variant(mysql, "mysql", "mariadb")
 
 
+def _prose() -> sa.types.TypeEngine[str]:
+    mysql = sa.dialects.mysql.TEXT(charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.Text().with_variant(mysql, "mysql", "mariadb")
+
+
+def _details() -> sa.types.TypeEngine[str]:
+    mysql = sa.dialects.mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.Text().with_variant(mysql, "mysql", "mariadb")
+
+
 def upgrade() -> None:
     op.create_table(
         "keydesk_keys",
         sa.Column("id", _code(32), nullable=False),
         sa.Column("name", _words(200), nullable=False),
         sa.Column("owner", _words(200)),
-        sa.Column("description", sa.Text, nullable=False),
+        sa.Column("description", _prose(), nullable=False),
         sa.Column("environment", sa.String(8), nullable=False),
         sa.Column("scopes", sa.Text, nullable=False),
         sa.Column("networks", sa.Text, nullable=False),
@@ -75,7 +85,7 @@ def upgrade() -> None:
         sa.Column("actor", _words(200), nullable=False),
         sa.Column("key_id", _code(32), nullable=False),
         sa.Column("owner", _words(200)),
-        sa.Column("details", sa.Text().with_variant(sa.Text(2**24 - 1), "mysql", "mariadb"), nullable=False),
+        sa.Column("details", _details(), nullable=False),
         sa.Column("previous_hash", _code(64), nullable=False),
         sa.Column("hash", _code(64), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_keydesk_events"),

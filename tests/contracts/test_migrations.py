@@ -1,0 +1,265 @@
+"""Databases come to the version of the code, and are refused with the command to run where they have not."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+
+from keydesk import open_desk
+from keydesk.errors import SchemaMismatch
+from keydesk.stores import migration
+from keydesk.stores.engines import open_engine
+from keydesk.stores.schema import REVISIONS, VERSION_TABLE, metadata
+from keydesk.stores.sql import SqlStore
+from keydesk.testing import ManualClock, new_key
+from keydesk.testing.stores import all_events, issued
+
+from .processes import run_together, start
+
+KINDS = ["sqlite", "postgres", "mariadb"]
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/keys.db"
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[SqlStore]:
+    store = SqlStore(open_engine(url), ManualClock(), own=True)
+    yield store
+    store.close()
+
+
+def write(store: SqlStore, statement: str) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+def test_revisions_are_those_of_the_scripts() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+    assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == REVISIONS
+    assert scripts.get_heads() == [REVISIONS[-1]]
+
+
+def test_upgrade_makes_what_the_metadata_says(store: SqlStore) -> None:
+    assert store.upgrade() == (None, REVISIONS[-1])
+    with store.engine.connect() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_upgrade_twice_changes_nothing(store: SqlStore) -> None:
+    store.upgrade()
+    key = new_key()
+    store.add([issued(key)])
+    assert store.upgrade() == (REVISIONS[-1], REVISIONS[-1])
+    assert store.find_key(key.id) == key
+
+
+def test_upgrade_from_two_processes_at_once(url: str) -> None:
+    said = run_together([start("upgrade", url) for _ in range(2)])
+    assert sorted(said) == sorted([f"(None, '{REVISIONS[-1]}')", f"('{REVISIONS[-1]}', '{REVISIONS[-1]}')"])
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_not_migrated_names_the_command(kind: str, request: pytest.FixtureRequest) -> None:
+    store = SqlStore(open_engine(request.getfixturevalue(f"{kind}_url")), ManualClock(), own=True)
+    calls = [
+        lambda: store.find_by_digest(["0" * 64]),
+        lambda: store.find_key("key_" + "0" * 28),
+        lambda: store.add([issued(new_key())]),
+        lambda: store.redigest("0" * 64, "1" * 64, ""),
+        store.last_event_number,
+        store.check_chain,
+    ]
+    for call in calls:
+        with pytest.raises(SchemaMismatch, match="keydesk db upgrade"):
+            call()
+    (check,) = store.checks()
+    assert check.passed is False
+    assert "keydesk db upgrade" in check.fix
+    store.upgrade()  # and then it works, without a restart
+    store.add([issued(new_key())])
+    assert store.checks()[0].passed
+    store.close()
+
+
+def test_applications_sqlite_without_tables_names_the_command(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/app.db")
+    store = SqlStore(engine, ManualClock())
+    with pytest.raises(SchemaMismatch, match="keydesk db upgrade"):
+        store.find_by_digest(["0" * 64])
+    assert store.upgrade() == (None, REVISIONS[-1])
+    store.add([issued(new_key())])
+    engine.dispose()
+
+
+def test_newer_database_is_refused(store: SqlStore) -> None:
+    store.upgrade()
+    write(store, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    store._prepared = False
+    with pytest.raises(SchemaMismatch, match=r"9999.*newer than this Keydesk.*pip install --upgrade keydesk"):
+        store.add([issued(new_key())])
+    with pytest.raises(SchemaMismatch, match="newer than this Keydesk"):
+        store.upgrade()
+    assert "newer" in store.checks()[0].fix
+
+
+def test_older_database_names_the_command(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.upgrade()
+    monkeypatch.setattr(migration, "REVISIONS", (*REVISIONS, "0999"))
+    store._prepared = False
+    with pytest.raises(SchemaMismatch, match=r"at revision .* needs 0999.*keydesk db upgrade"):
+        store.find_by_digest(["0" * 64])
+
+
+def test_version_table_without_a_row_names_the_command(store: SqlStore) -> None:
+    store.upgrade()
+    write(store, f"DELETE FROM {VERSION_TABLE}")
+    store._prepared = False
+    assert store.find_by_digest(["0" * 64]) is None  # the tables are right; whose they are does not matter
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("ALTER TABLE keydesk_keys DROP COLUMN revoke_reason", "keydesk_keys lacks the column revoke_reason"),
+        ("ALTER TABLE keydesk_secrets DROP COLUMN hint", "keydesk_secrets lacks the column hint"),
+        ("DROP TABLE keydesk_chain_head", "no table keydesk_chain_head"),
+    ],
+)
+def test_applications_tables_that_lack_something(url: str, statement: str, words: str) -> None:
+    engine = create_engine(url)
+    metadata.create_all(engine)
+    store = SqlStore(engine, ManualClock())
+    write(store, statement)
+    with pytest.raises(SchemaMismatch, match=words) as caught:
+        store.find_by_digest(["0" * 64])
+    assert "keydesk.stores.schema.metadata" in str(caught.value)
+    with pytest.raises(SchemaMismatch, match="application's own migrations"):
+        store.upgrade()
+    engine.dispose()
+
+
+def test_autogenerated_migration_makes_tables_the_store_takes(url: str, tmp_path: Path) -> None:
+    """What Flask-Migrate and `alembic revision --autogenerate` do with our metadata in `target_metadata`."""
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "env.py").write_text(
+        "from alembic import context\n"
+        "from keydesk.stores.schema import metadata\n"
+        "connection = context.config.attributes['connection']\n"
+        "context.configure(connection=connection, target_metadata=[metadata])\n"
+        "with context.begin_transaction():\n"
+        "    context.run_migrations()\n"
+    )
+    template = "${imports if imports else ''}\nfrom alembic import op\nimport sqlalchemy as sa\n"
+    template += "import keydesk.stores.schema\nfrom sqlalchemy.dialects import mysql\n"
+    template += "revision = ${repr(up_revision)}\ndown_revision = ${repr(down_revision)}\n"
+    template += "def upgrade():\n    ${upgrades if upgrades else 'pass'}\n"
+    template += "def downgrade():\n    ${downgrades if downgrades else 'pass'}\n"
+    (folder / "script.py.mako").write_text(template)
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(url)
+    for step in (
+        lambda: command.revision(config, "keys", autogenerate=True),
+        lambda: command.upgrade(config, "head"),
+        lambda: command.check(config),  # it finds nothing more to do
+    ):
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            step()
+    store = SqlStore(engine, ManualClock())
+    key = new_key(name="漢字", owner="acme")
+    store.add([issued(key)])
+    assert store.find_key(key.id) == key
+    assert len(all_events(store)) == 1
+    assert store.checks()[0].passed
+    engine.dispose()
+
+
+# SQLite makes its own tables
+
+
+def test_first_use_on_sqlite_makes_file_folder_and_tables(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "keys.db"
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
+    assert not path.exists()  # opening alone writes nothing
+    desk.issue(name="first")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    for beside in path.parent.iterdir():  # the write-ahead log holds what the database holds
+        assert stat.S_IMODE(beside.stat().st_mode) == 0o600, beside.name
+    desk.close()
+
+
+def test_first_use_on_sqlite_by_reading(tmp_path: Path) -> None:
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/keys.db"})
+    assert desk.verify("some-imported-secret-0123456789").reason == "invalid"
+    assert inspect(desk.store.engine).has_table("keydesk_keys")  # type: ignore[attr-defined]
+    desk.close()
+
+
+def test_first_use_on_sqlite_by_processes_at_once(tmp_path: Path) -> None:
+    for number in range(2):
+        url = f"sqlite:///{tmp_path}/{number}/keys.db"
+        run_together([start("first_use", url) for _ in range(4)])
+        desk = open_desk({"KEYDESK_STORE": url})
+        assert len(desk.list_keys().keys) == 4
+        assert desk.check_chain().problem is None
+        desk.close()
+
+
+def test_first_use_on_sqlite_by_threads_of_several_stores(tmp_path: Path) -> None:
+    """Several apps in one process: Alembic keeps the migration that runs in a global of its own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def use(number: int) -> int:
+        desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/{number}.db"})
+        desk.issue(name="first")
+        found = len(desk.list_keys().keys)
+        desk.close()
+        return found
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(use, range(12))) == [1] * 12
+
+
+def test_first_use_on_sqlite_leaves_a_foreign_table_alone(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE keydesk_keys (id TEXT)"))
+    engine.dispose()
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
+    with pytest.raises(SchemaMismatch, match=re.escape("no table keydesk_secrets")):
+        desk.issue(name="first")
+    desk.close()
+
+
+def test_existing_file_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    path.touch(mode=0o640)
+    path.chmod(0o640)
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
+    desk.issue(name="first")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    desk.close()
