@@ -155,16 +155,15 @@ def _guard() -> Guard:
 
 
 def _read_settings(app: Flask, engine: Engine | None) -> Settings:
-    unread = [name for name in ("KEYDESK_STORE", "API_KEY", "API_KEYS") if engine is not None and app.config.get(name)]
-    problems = [f"{name} is not read, since an engine was given; remove one or the other" for name in unread]
-    given = {name: value for name, value in app.config.items() if name not in unread}
+    default_store = f"sqlite:///{app.instance_path}/keydesk.db"
+    if engine is None or not app.config.get("KEYDESK_STORE"):
+        return read_settings(app.config, default_store=default_store)
+    problems = ["KEYDESK_STORE is not read, since an engine was given; remove one or the other"]
     try:
-        settings = read_settings(given, default_store=f"sqlite:///{app.instance_path}/keydesk.db")
+        read_settings(app.config, default_store=default_store)
     except SettingsError as error:
-        raise SettingsError([*problems, *error.problems]) from None
-    if problems:
-        raise SettingsError(problems)
-    return settings
+        problems += error.problems
+    raise SettingsError(problems)
 
 
 @functools.cache
