@@ -24,10 +24,23 @@ from .keys.record import FIELD_NAMES, MAX_SECRETS, Key, KeyFields, Secret, Statu
 from .ports import Change
 
 
-def new_key(given: KeyFields, secret: Secret, now: datetime) -> Key:
-    """Return the record of a key that begins now, with one secret."""
-    values = {name: getattr(given, name) for name in FIELD_NAMES}
-    return Key(id=mint_key_id(now), secrets=(secret,), created_at=now, updated_at=now, **values)
+def new_key(given: KeyFields, secret: Secret, now: datetime, key_id: str | None = None) -> Key:
+    """Return the record of a key that begins now, with one secret and, unless an id is given, one of its own."""
+    return Key(
+        id=key_id or mint_key_id(now),
+        name=given.name,
+        owner=given.owner,
+        description=given.description,
+        environment=given.environment,
+        scopes=given.scopes,
+        networks=given.networks,
+        limits=given.limits,
+        quotas=given.quotas,
+        secrets=(secret,),
+        created_at=now,
+        updated_at=now,
+        expires_at=given.expires_at,
+    )
 
 
 def issued(key: Key, actor: str) -> Event:
@@ -173,8 +186,15 @@ def _about(key: Key, now: datetime, actor: str) -> dict[str, Any]:
 
 def _details_of(key: Key) -> dict[str, Any]:
     """Return all fields that are not empty, and the hint of the secret, for the event of a new key."""
-    values = {name: _plain(getattr(key, name)) for name in FIELD_NAMES if name != "owner"}
-    return {**{name: value for name, value in values.items() if value}, "hint": key.secrets[0].hint}
+    details: dict[str, Any] = {
+        "name": key.name,
+        "environment": key.environment.value,
+        "hint": key.secrets[0].hint,
+    }
+    for name in ("description", "scopes", "networks", "limits", "quotas", "expires_at"):
+        if value := getattr(key, name):
+            details[name] = _plain(value)
+    return details
 
 
 def _plain(value: Any) -> Any:

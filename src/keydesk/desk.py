@@ -20,7 +20,17 @@ from .errors import InvalidField, KeyNotFound, NotPermitted, StoreReadOnly
 from .events import ChainedEvent, ChainReport, Event
 from .keys.authority import excess, problems_of_caller
 from .keys.held import Mint
-from .keys.record import MAX_REASON_CHARACTERS, IssuedKey, Key, KeyFields, Secret, Status, parse_fields, parse_text
+from .keys.record import (
+    MAX_REASON_CHARACTERS,
+    IssuedKey,
+    Key,
+    KeyFields,
+    Secret,
+    Status,
+    mint_key_ids,
+    parse_fields,
+    parse_text,
+)
 from .keys.scopes import Requirement
 from .ports import Change, KeyFilter, KeyStore, Page, WritableKeyStore
 from .verifier import Verifier
@@ -174,8 +184,8 @@ class Desk:
         now = self.clock.now()
 
         def keys() -> Iterator[tuple[Key, Event]]:
-            for one in held:
-                key = changes.new_key(one.fields, one.secret, now)
+            for one, key_id in zip(held, mint_key_ids(now), strict=False):
+                key = changes.new_key(one.fields, one.secret, now, key_id)
                 yield key, changes.imported(key, actor)
 
         return self._writable().add(keys())

@@ -19,7 +19,10 @@ No message holds a secret, and each says what to do next.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_KEY_ID = re.compile(r"key_[0-9a-f]{28}")
 
 
 class KeydeskError(Exception):
@@ -48,7 +51,9 @@ class KeyNotFound(KeydeskError, LookupError):
 
     def __init__(self, key_id: str) -> None:
         self.key_id = key_id
-        super().__init__(f"No key has the id {key_id[:64]!r}. `keydesk list` shows the ids there are.")
+        # Only what looks like an id is repeated: somebody may have taken the secret for it.
+        named = repr(key_id) if _KEY_ID.fullmatch(key_id) else "given; ids are key_ and 28 hex characters"
+        super().__init__(f"No key has the id {named}. `keydesk list` shows the ids there are.")
 
 
 class StateConflict(KeydeskError):

@@ -119,6 +119,8 @@ def _split(text: str) -> tuple[str, ...]:
 
 def _head(row: list[str], line: int) -> list[str]:
     names = [name.strip().lower() for name in row]
+    if len(names) == 1 and ";" in names[0]:
+        raise Unreadable(line, "has `;` between the columns; save the file with commas")
     for name in names:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1)

@@ -12,13 +12,12 @@ from ..desk import HeldKey
 from ..errors import InvalidField
 from ..keys.digest import PLAIN
 from ..keys.held import SHA256_MARK, Mint, is_weak
-from ..keys.record import KeyFields, Secret, parse_text, update_fields
+from ..keys.record import KeyFields, Secret, parse_field, parse_text, update_fields
 from .import_formats import COLUMNS
 
 MAX_HINT_CHARACTERS = 32  # the longest of ours: prefix, environment, `…` and four characters
 
 _SHARED = ("environment", "scopes", "networks", "limits", "quotas")
-_OWN = ("name", "owner", "description", "expires_at")
 _KNOWN = frozenset(COLUMNS)
 
 
@@ -52,8 +51,21 @@ class RowParser:
             )
         if "name" not in given:
             raise InvalidField("name", "is missing; say what the client is called")
-        shared = self._shared(*(_hashable(name, given.get(name)) for name in _SHARED))
-        fields = update_fields(shared, {name: given[name] for name in _OWN if name in given})
+        try:
+            shared = self._shared(*map(given.get, _SHARED))
+        except TypeError:  # lists, as JSON has them, are no keys of a cache
+            shared = self._shared(*(_hashable(name, given.get(name)) for name in _SHARED))
+        fields = KeyFields(
+            name=parse_field("name", given["name"]),
+            owner=parse_field("owner", given.get("owner")),
+            description=parse_field("description", given["description"]) if "description" in given else "",
+            environment=shared.environment,
+            scopes=shared.scopes,
+            networks=shared.networks,
+            limits=shared.limits,
+            quotas=shared.quotas,
+            expires_at=parse_field("expires_at", given["expires_at"]) if "expires_at" in given else None,
+        )
         return HeldKey(fields, self._secret(given))
 
     def _secret(self, given: Mapping[str, Any]) -> Secret:

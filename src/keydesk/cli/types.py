@@ -18,7 +18,7 @@ MAX_DURATION = timedelta(days=36_600)  # a hundred years and a bit: longer is a 
 
 _LISTS = ("scopes", "networks", "limits", "quotas")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = re.compile(r"(\d{1,10})([smhdw])")
+_DURATION = re.compile(r"(\d{1,10})([smhdw])", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -35,10 +35,11 @@ class FieldValue(click.ParamType):  # type: ignore[type-arg]  # not generic in o
         Raises:
             click.BadParameter: It is not.
         """
+        _refuse_secret(value, lambda problem: self.fail(problem, param, ctx))
         try:
             update_fields(KeyFields(name="-"), {self.field: [value] if self.field in _LISTS else value})
         except InvalidField as error:
-            self.fail(redact(error.problem), param, ctx)
+            self.fail(error.problem, param, ctx)
         return value
 
 
@@ -53,10 +54,11 @@ class RequiredScope(click.ParamType):  # type: ignore[type-arg]  # not generic i
         Raises:
             click.BadParameter: It is none, or holds a `*`.
         """
+        _refuse_secret(value, lambda problem: self.fail(problem, param, ctx))
         try:
             return parse_requirement(value)
         except InvalidField as error:
-            self.fail(redact(error.problem), param, ctx)
+            self.fail(error.problem, param, ctx)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
@@ -118,9 +120,20 @@ class When(click.ParamType):  # type: ignore[type-arg]  # not generic in older c
             )
 
 
+def _refuse_secret(text: str, fail: Callable[[str], Any]) -> None:
+    """Refuse a secret before anything repeats it in a message."""
+    if redact(text) != text:
+        fail("that is a secret, which belongs on standard input of `keydesk verify` and nowhere else")
+
+
 def _duration(text: str) -> timedelta | None:
     match = _DURATION.fullmatch(text)
-    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+    if match is None:
+        return None
+    try:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        return timedelta.max
 
 
 def _bounded(duration: timedelta, fail: Callable[[str], Any]) -> timedelta:

@@ -20,7 +20,9 @@ _CLASSES = (
     (re.compile(r"[0-9A-Za-z]*"), 62),
 )
 _PIECES = re.compile(r"[A-Za-z]+|[0-9]+")
-_ONE_CASE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_LETTER = re.compile(r"[A-Za-z]")
+_MIXED_CASE = re.compile(r"[a-z][A-Z]|[A-Z][A-Z][a-z]")  # neither `word`, `Word` nor `WORD`
+_THREE_NUMBERS = re.compile(r"(?:[0-9]+[^0-9]+){2}[0-9]")
 
 
 def estimated_bits(text: str) -> float:
@@ -35,7 +37,11 @@ def estimated_bits(text: str) -> float:
     text = text[:period]
     if _reads_as_words(text):
         return sum(len(piece) * (math.log2(10) if piece.isdigit() else _WORD_BITS) for piece in _PIECES.findall(text))
-    symbols = next((size for pattern, size in _CLASSES if pattern.fullmatch(text)), 64)
+    symbols = 64
+    for pattern, size in _CLASSES:
+        if pattern.fullmatch(text):
+            symbols = size
+            break
     symbols = min(symbols, len(set(text)) ** 2)
     counted = text.replace("-", "") if symbols <= 16 else text
     return len(counted) * math.log2(symbols)
@@ -43,14 +49,4 @@ def estimated_bits(text: str) -> float:
 
 def _reads_as_words(text: str) -> bool:
     """Random text changes between letters and digits, and between cases, all the time; words do not."""
-    words = numbers = 0
-    for piece in _PIECES.finditer(text):  # not all at once: random text shows in the first few
-        if piece[0].isdigit():
-            numbers += 1
-        elif not _ONE_CASE.fullmatch(piece[0]):
-            return False
-        else:
-            words += 1
-        if numbers > 2:
-            return False
-    return words > 0
+    return not _THREE_NUMBERS.search(text) and not _MIXED_CASE.search(text) and _LETTER.search(text) is not None

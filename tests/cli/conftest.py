@@ -1,0 +1,58 @@
+"""What the tests of the command line share: a desk in a fresh SQLite file, and a way to run commands on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import keydesk
+from keydesk.cli import keydesk as command_line
+from keydesk.settings import NAMES
+
+PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgb3ZlciB0aGlydHktdHdvIGJ5dGVz"
+
+
+class CommandLine:
+    """Runs commands in this process."""
+
+    def __call__(self, *arguments: str, stdin: str | bytes = "", code: int = 0) -> Result:
+        result = CliRunner().invoke(command_line, arguments, input=stdin)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    def json(self, *arguments: str, stdin: str | bytes = "", code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", stdin=stdin, code=code).stdout)
+
+    def refused(self, *arguments: str, stdin: str | bytes = "", code: int = 1) -> str:
+        """Run a command that must fail, and return what it says about it on one line."""
+        result = self(*arguments, stdin=stdin, code=code)
+        assert result.stdout == ""
+        return " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name in (*NAMES, "KEYDESK_CONFIG", "COLUMNS", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    url = f"sqlite:///{tmp_path / 'keydesk.db'}"
+    monkeypatch.setenv("KEYDESK_STORE", url)
+    monkeypatch.chdir(tmp_path)
+    return url
+
+
+@pytest.fixture
+def run(store: str) -> CommandLine:
+    return CommandLine()
+
+
+@pytest.fixture
+def desk(store: str) -> Iterator[keydesk.Desk]:
+    desk = keydesk.open_desk()
+    yield desk
+    desk.close()
