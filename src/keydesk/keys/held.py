@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InvalidField
 from .digest import PLAIN, Digester, parse_sha256
-from .record import Key, KeyFields, Secret, key_id_of_name, parse_fields
+from .record import MAX_SECRETS, Key, KeyFields, Secret, key_id_of_name, parse_fields
 from .secret import SecretFormat
 from .strength import STRONG_BITS, estimated_bits
 
@@ -82,6 +82,8 @@ def keys_of_mapping(given: Mapping[str, Any], mint: Mint, now: datetime) -> list
             raise InvalidField(label, str(error)) from None
         taken[secret.digest] = label
         entries.append((fields, secret))
+        if len(entries) > MAX_SECRETS:
+            raise InvalidField(label, f"is one too many of its name; a key has at most {MAX_SECRETS} secrets")
     return [_key(name, entries, now) for name, entries in fields_of.items()]
 
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import InvalidField
+from .secret import shown
 
 MAX_LIMITS = 20
 MAX_COUNT = 10**12
 MAX_WINDOW_SECONDS = 366 * 86_400
 
+MAX_CHARACTERS = 64
+_FLAGS = re.IGNORECASE | re.ASCII  # without ASCII, `ſecond` would be a second in another case
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
-_LIMIT = re.compile(r"(\d{1,13})\s*(?:/|\bper\b)\s*(?:(\d{1,9})\s*)?(second|minute|hour|day)s?", re.IGNORECASE)
-_QUOTA = re.compile(r"(\d{1,13})\s*(?:/|\bper\b|\bin\b)\s*(day|month|total)", re.IGNORECASE)
+_LIMIT = re.compile(r"(\d{1,13})\s*(?:/|\bper\b)\s*(?:(\d{1,9})\s*)?(second|minute|hour|day)s?", _FLAGS)
+_QUOTA = re.compile(r"(\d{1,13})\s*(?:/|\bper\b|\bin\b)\s*(day|month|total)", _FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,12 @@ def parse_limit(text: str) -> Limit:
     Raises:
         InvalidField: Another shape, a count of zero or over 10**12, or a window of zero or over 366 days.
     """
-    match = _LIMIT.fullmatch(text.strip()[:64])
+    match = _LIMIT.fullmatch(text.strip()) if len(text) <= MAX_CHARACTERS else None
     if match:
         count, window = int(match[1]), int(match[2] or 1) * _UNIT_SECONDS[match[3].lower()]
         if 0 < count <= MAX_COUNT and 0 < window <= MAX_WINDOW_SECONDS:
             return Limit(count, window)
-    raise InvalidField("limits", f"{text[:64]!r} is not a limit; write 100/minute or 5 per 10 seconds")
+    raise InvalidField("limits", f"{shown(text, 64)} is not a limit; write 100/minute or 5 per 10 seconds")
 
 
 def parse_quota(text: str) -> Quota:
@@ -72,7 +75,7 @@ def parse_quota(text: str) -> Quota:
     Raises:
         InvalidField: Another shape, or a count of zero or over 10**12.
     """
-    match = _QUOTA.fullmatch(text.strip()[:64])
+    match = _QUOTA.fullmatch(text.strip()) if len(text) <= MAX_CHARACTERS else None
     if match and 0 < int(match[1]) <= MAX_COUNT:
         return Quota(int(match[1]), Period(match[2].lower()))
-    raise InvalidField("quotas", f"{text[:64]!r} is not a quota; write 10000/day, 10000/month or 10000/total")
+    raise InvalidField("quotas", f"{shown(text, 64)} is not a quota; write 10000/day, 10000/month or 10000/total")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from ..errors import InvalidField
+from .secret import shown
 
 MAX_NETWORKS = 100
 MAX_NETWORK_CHARACTERS = 64
@@ -82,18 +83,20 @@ class Networks:
 
 def _parse_network(text: str) -> IPv4Network | IPv6Network:
     if len(text) > MAX_NETWORK_CHARACTERS or "%" in text:
-        raise InvalidField("networks", f"{text[:80]!r} is not a network; write 203.0.113.7 or 203.0.113.0/24")
+        raise InvalidField("networks", f"{shown(text, 80)} is not a network; write 203.0.113.7 or 203.0.113.0/24")
     try:
         network = ip_network(text, strict=False)
     except ValueError:
         raise InvalidField(
             "networks",
-            f"{text!r} is not a network; write 203.0.113.7 or 203.0.113.0/24, or 0.0.0.0/0 for anywhere",
+            f"{shown(text, 80)} is not a network; write 203.0.113.7 or 203.0.113.0/24, or 0.0.0.0/0 for anywhere",
         ) from None
     if text not in _EVERYWHERE and str(network) != text and "/" in text:
         given = ip_address(text.partition("/")[0])
         if given != network.network_address:
-            raise InvalidField("networks", f"{text!r} has bits set behind its mask; write {network} or {given}")
+            raise InvalidField(
+                "networks", f"{shown(text, 80)} has bits set behind its mask; write {network} or {given}"
+            )
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped and network.prefixlen >= 96:
         return ip_network((mapped, network.prefixlen - 96))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,7 @@ from ..errors import InvalidField
 from .limits import MAX_LIMITS, Limit, Quota, parse_limit, parse_quota
 from .networks import Networks
 from .scopes import Scopes
-from .secret import Environment, redact
+from .secret import Environment, redact, shown
 
 MAX_NAME_CHARACTERS = 200
 MAX_OWNER_CHARACTERS = 200
@@ -25,6 +26,7 @@ MAX_SECRETS = 10
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 _KEY_ID_HEX = 28
+_FIELD_LIKE = re.compile(r"[a-z_]{1,16}")
 
 
 class Status(StrEnum):
@@ -180,7 +182,10 @@ def update_fields(before: F, given: Mapping[str, Any]) -> F:
     """
     for name in given:
         if name not in _PARSERS:
-            raise InvalidField(str(name)[:40], f"is no field of a key; there are {', '.join(FIELD_NAMES)}")
+            # Shown only where it looks like a field: one level too deep in a file, what stands here is a secret.
+            label = name if isinstance(name, str) and _FIELD_LIKE.fullmatch(name) else "fields"
+            problem = "is no field of a key" if label == name else "one of them is no field of a key"
+            raise InvalidField(label, f"{problem}; there are {', '.join(FIELD_NAMES)}")
     return replace(before, **{name: _PARSERS[name](value) for name, value in given.items()})
 
 
@@ -229,7 +234,7 @@ def _environment(value: object) -> Environment:
     try:
         return Environment(str(value))
     except ValueError:
-        raise InvalidField("environment", f"{str(value)[:40]!r} is neither live nor test") from None
+        raise InvalidField("environment", f"{shown(str(value))} is neither live nor test") from None
 
 
 def _texts(name: str, value: object) -> list[str]:
@@ -266,7 +271,7 @@ def _expires_at(value: object) -> datetime | None:
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            problem = f"{value[:40]!r} is not a time; write 2027-01-31T12:00:00+00:00"
+            problem = f"{shown(value)} is not a time; write 2027-01-31T12:00:00+00:00"
             raise InvalidField("expires_at", problem) from None
         return as_utc("expires_at", moment)
     if not isinstance(value, datetime):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..errors import InvalidField
+from .secret import shown
 
 MAX_SCOPE_CHARACTERS = 128
 MAX_SCOPES = 200
@@ -28,8 +29,8 @@ def parse_requirement(text: str) -> str:
     if len(text) <= MAX_SCOPE_CHARACTERS and _REQUIREMENT.fullmatch(text):
         return text
     if "*" in text:
-        raise InvalidField("scopes", f"a view cannot ask for {text[:140]!r}; name each scope it needs in full")
-    raise InvalidField("scopes", f"{text[:140]!r} is not a scope; write resource:action, such as orders:read")
+        raise InvalidField("scopes", f"a view cannot ask for {shown(text, 140)}; name each scope it needs in full")
+    raise InvalidField("scopes", f"{shown(text, 140)} is not a scope; write resource:action, such as orders:read")
 
 
 class Scopes:
@@ -52,7 +53,7 @@ class Scopes:
             if len(grant) > MAX_SCOPE_CHARACTERS or not _GRANT.fullmatch(grant):
                 raise InvalidField(
                     "scopes",
-                    f"{grant[:140]!r} is not a scope; write resource:action, such as orders:read, "
+                    f"{shown(grant, 140)} is not a scope; write resource:action, such as orders:read, "
                     "or resource:* for all of its actions, or * for everything",
                 )
         self._exact = frozenset(self._grants)
@@ -119,5 +120,5 @@ class Requirement:
 
 def _requirements(name: str, scopes: Iterable[str]) -> tuple[str, ...]:
     if isinstance(scopes, str):
-        raise InvalidField(name, f"must be a list of scopes; write [{scopes[:140]!r}]")
+        raise InvalidField(name, f"must be a list of scopes; write [{shown(scopes, 140)}]")
     return tuple(dict.fromkeys(parse_requirement(scope) for scope in scopes))

@@ -134,27 +134,38 @@ class FileStore:
             checks.append(
                 Check("strength", False, f"{self._weak} keys could be guessed", "replace them by random ones")
             )
-        if os.name == "posix" and self._path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        if os.name == "posix" and self._others_read():
             checks.append(Check("file", False, "others on this machine can read it", f"chmod 600 {self._path}"))
         return checks
+
+    def _others_read(self) -> bool:
+        try:
+            return bool(self._path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+        except OSError:  # gone; the first check says so
+            return False
 
     def close(self) -> None:
         """See `KeyStore.close`."""
 
 
 def _parse(path: Path) -> Mapping[str, Any]:
-    data = path.read_bytes()
     try:
-        if path.suffix.lower() == ".toml":
-            content: object = tomllib.loads(data.decode())
-        else:
-            content = yaml.load(data, Loader=TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
+        text = path.read_bytes().decode("utf-8-sig")  # with the mark that editors on Windows begin a file with
     except UnicodeDecodeError:
         raise InvalidField("file", "is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidField("file", f"is no TOML ({_place(error)})") from None
+    try:
+        if path.suffix.lower() == ".toml":
+            content: object = tomllib.loads(text.replace("\r\n", "\n"))
+        else:
+            content = yaml.load(text, Loader=TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
     except yaml.YAMLError as error:
         raise InvalidField("file", f"is no YAML ({_place(error)})") from None
+    except InvalidField:
+        raise
+    except ValueError as error:  # tomllib.TOMLDecodeError, and what Python says of a number with 5000 digits
+        raise InvalidField("file", f"is no TOML ({_place(error)})") from None
+    except RecursionError:
+        raise InvalidField("file", "is nested too deeply") from None
     if isinstance(content, dict) and isinstance(content.get(SECTION), dict):
         content = content[SECTION]
     if content in (None, "") or (isinstance(content, dict) and SECTION in content):
