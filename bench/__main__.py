@@ -24,7 +24,7 @@ SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     reading.run,
 )
 
-PAIRS, KEYS = 4000, 1_000_000
+PAIRS, KEYS = 3000, 1_000_000
 QUICK_PAIRS, QUICK_KEYS = 20, 2000
 
 
