@@ -25,6 +25,9 @@ class Access:
         cost: How many requests one call counts for, from 1.
         optional: Whether callers without a key pass.
         public: Whether everybody passes, whatever they present.
+
+    Raises:
+        InvalidField: The cost is out of range.
     """
 
     requirement: Requirement
@@ -37,7 +40,11 @@ class Access:
             raise InvalidField("cost", f"must be a whole number from 1 to {MAX_COST}, not {self.cost!r}")
 
     def joined(self, scopes: Iterable[str]) -> Access:
-        """Return this with more scopes required, as on a view of a protected blueprint."""
+        """Return this with more scopes required, as on a view of a protected blueprint.
+
+        Raises:
+            InvalidField: One of them is not `resource:action`.
+        """
         requirement = Requirement((*scopes, *self.requirement.scopes), self.requirement.any_of)
         return Access(requirement, self.cost, self.optional, self.public)
 

@@ -48,6 +48,7 @@ class Keydesk:
     Raises:
         SettingsError: Settings in `app.config` cannot be used. All problems are in it.
         RuntimeError: The application has a Keydesk already.
+        TypeError: There is an engine or a clock, but no application.
     """
 
     def __init__(self, app: Flask | None = None, *, engine: Engine | None = None, clock: Clock | None = None) -> None:
