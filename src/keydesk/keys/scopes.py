@@ -111,7 +111,7 @@ class Requirement:
         """Return the scopes whose lack keeps these grants out: none, the missing ones, or all of `any_of`."""
         missing = grants.missing(self.scopes) if self.scopes else ()
         if self.any_of and not any(map(grants.allow, self.any_of)):
-            return missing + self.any_of
+            return tuple(dict.fromkeys(missing + self.any_of))
         return missing
 
     def __repr__(self) -> str:

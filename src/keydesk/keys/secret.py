@@ -28,7 +28,7 @@ _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
 _PRESENTABLE = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,256}")
 # Whatever stands around it: in `%20kd_live_...` a digit comes before the prefix, and the checksum can be cut off or
 # have a letter too many; who has the 32 random characters can make it anew.
-_OURS_ANYWHERE = re.compile(r"([A-Za-z][A-Za-z0-9_]{0,40}?_(?:live|test)_)[0-9A-Za-z]{28,}([0-9A-Za-z]{4})")
+_OURS_ANYWHERE = re.compile(r"((?:[A-Za-z][A-Za-z0-9_]{0,40}?)?_(?:live|test)_)[0-9A-Za-z]{28,}([0-9A-Za-z]{4})")
 
 
 class Environment(StrEnum):
