@@ -44,7 +44,7 @@ def _look_at_record(record: logging.LogRecord) -> None:
         text = f"{record.msg!r} {record.args!r}"
     if record.exc_info and record.exc_info[0]:
         text += "".join(traceback.format_exception(*record.exc_info))
-    look_at(text, f"a log record of {record.name}: {record.msg!r}"[:80])
+    look_at(text, f"a log record of {record.name} from {record.filename}:{record.lineno}")
 
 
 def begin() -> Callable[[], None]:

@@ -28,6 +28,7 @@ from .keys.record import (
     Secret,
     Status,
     mint_key_ids,
+    parse_actor,
     parse_fields,
     parse_text,
 )
@@ -37,6 +38,7 @@ from .verifier import Verifier
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=366)
+MAX_AGE = timedelta(days=36_525)
 DEFAULT_ACTOR = "python"
 
 
@@ -53,7 +55,7 @@ class Desk:
 
     Every method that changes something takes `by` and `actor`. `by` is the key of the caller on whose behalf it
     happens: then the change goes no further than what that key holds. Without it the code that calls is trusted, and
-    `actor` says who it is. Both end up in the event.
+    `actor` says who it is: one line of at most 200 characters. Either ends up in the event.
     """
 
     def __init__(self, *, store: KeyStore, mint: Mint, clock: Clock) -> None:
@@ -83,7 +85,7 @@ class Desk:
         Raises:
             InvalidField: A scope asked for is none. Nothing a client sends raises.
         """
-        return self.verifier.verify(secret, requirement_of(tuple(scopes), tuple(any_of)), client_address)
+        return self.verifier.verify(secret, _requirement(scopes, any_of), client_address)
 
     def require(
         self,
@@ -117,7 +119,7 @@ class Desk:
         Raises:
             InvalidField: A scope asked for is none.
         """
-        requirement = requirement_of(tuple(scopes), tuple(any_of))
+        requirement = _requirement(scopes, any_of)
         return explain.explain(self.verifier, secret, requirement, client_address)
 
     # Changing
@@ -144,7 +146,7 @@ class Desk:
             by, actor: See `Desk`.
 
         Raises:
-            InvalidField: A field cannot be used.
+            InvalidField: A field or the actor cannot be used.
             NotPermitted: `by` would give more than it holds.
             StoreReadOnly: Keys of this store are made by editing a file or the configuration.
             StoreUnavailable: The store does not answer. Nothing was issued.
@@ -177,16 +179,18 @@ class Desk:
         The iterable is read as it goes, in bounded memory. What it raises is raised on, and nothing is imported.
 
         Raises:
+            InvalidField: The actor cannot be used.
             DuplicateSecret: A secret is in the store already, or twice among these.
             StoreReadOnly: Keys of this store are made by editing a file or the configuration.
             StoreUnavailable: The store does not answer. Nothing was imported.
         """
+        checked_actor = parse_actor(actor)
         now = self.clock.now()
 
         def keys() -> Iterator[tuple[Key, Event]]:
             for one, key_id in zip(held, mint_key_ids(now), strict=False):
                 key = changes.new_key(one.fields, one.secret, now, key_id)
-                yield key, changes.imported(key, actor)
+                yield key, changes.imported(key, checked_actor)
 
         return self._writable().add(keys())
 
@@ -206,7 +210,7 @@ class Desk:
             by, actor: See `Desk`.
 
         Raises:
-            InvalidField: The overlap is out of range.
+            InvalidField: The overlap is out of range, or the actor cannot be used.
             KeyNotFound: No key has this id.
             StateConflict: The key is not active, or has 10 secrets that still go on.
             NotPermitted: `by` may not touch this key, or the key holds more than `by` does.
@@ -236,7 +240,7 @@ class Desk:
             fields: Fields of `KeyFields`, but for the environment, which is part of the secret.
 
         Raises:
-            InvalidField: A field cannot be used.
+            InvalidField: A field or the actor cannot be used.
             KeyNotFound: No key has this id.
             StateConflict: The key is revoked.
             NotPermitted: `by` may not touch this key, or the key would hold, or holds, more than `by` does.
@@ -259,6 +263,7 @@ class Desk:
         """Switch a key off until it is enabled again.
 
         Raises:
+            InvalidField: The actor cannot be used.
             KeyNotFound: No key has this id.
             StateConflict: The key is disabled or revoked already.
             NotPermitted: `by` may not touch this key.
@@ -276,6 +281,7 @@ class Desk:
         """Switch a disabled key on again.
 
         Raises:
+            InvalidField: The actor cannot be used.
             KeyNotFound: No key has this id.
             StateConflict: The key is not disabled.
             NotPermitted: `by` may not touch this key, or the key holds more than `by` does.
@@ -298,7 +304,7 @@ class Desk:
             by, actor: See `Desk`.
 
         Raises:
-            InvalidField: The reason is too long, or holds control characters or a secret.
+            InvalidField: The reason or the actor is too long, or holds control characters or a secret.
             KeyNotFound: No key has this id.
             StateConflict: The key is revoked already.
             NotPermitted: `by` may not touch this key.
@@ -317,6 +323,7 @@ class Desk:
         """Remove the record of a revoked key. Its events stay.
 
         Raises:
+            InvalidField: The actor cannot be used.
             KeyNotFound: No key has this id.
             StateConflict: The key is not revoked.
             NotPermitted: `by` may not touch this key.
@@ -336,24 +343,25 @@ class Desk:
         Work is done as the result is read. The events of what is removed stay.
 
         Args:
-            ended_for: How long ago at least; 0 or more.
+            ended_for: How long ago at least; 0 to 100 years.
             actor: See `Desk`.
 
         Yields:
             The id of each key and the kind of event written about it: `key.deleted` or `key.pruned`.
 
         Raises:
-            InvalidField: `ended_for` is negative.
+            InvalidField: `ended_for` is negative or over 100 years, or the actor cannot be used.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
             StoreUnavailable: The store does not answer.
         """
-        if ended_for < timedelta(0):
-            raise InvalidField("ended_for", f"must not be negative: {ended_for}")
+        if not timedelta(0) <= ended_for <= MAX_AGE:
+            raise InvalidField("ended_for", f"must be 0 to {MAX_AGE.days} days, not {ended_for}")
+        checked_actor = parse_actor(actor)
         store, before, kind = self._writable(), self.clock.now() - ended_for, ""
 
         def decide(key: Key) -> Change | None:
             nonlocal kind
-            change = changes.prune(key, before, self.clock.now(), actor)
+            change = changes.prune(key, before, self.clock.now(), checked_actor)
             kind = change.event.kind if change else ""
             return change
 
@@ -460,6 +468,12 @@ class Desk:
         self.store.close()
 
 
+def _requirement(scopes: Iterable[str], any_of: Iterable[str]) -> Requirement:
+    if isinstance(scopes, str) or isinstance(any_of, str):  # and not its letters
+        return Requirement(scopes, any_of)
+    return requirement_of(tuple(scopes), tuple(any_of))
+
+
 @lru_cache(maxsize=1024)
 def requirement_of(scopes: tuple[str, ...], any_of: tuple[str, ...]) -> Requirement:
     """Return the requirement of these scopes, checked once.
@@ -471,5 +485,9 @@ def requirement_of(scopes: tuple[str, ...], any_of: tuple[str, ...]) -> Requirem
 
 
 def _name_of(by: Key | None, actor: str) -> str:
-    """Return what the event calls whoever changed something."""
-    return by.id if by else actor
+    """Return who changes something, as the event says it.
+
+    Raises:
+        InvalidField: The actor is empty, too long, or holds control characters or a secret.
+    """
+    return by.id if by else parse_actor(actor)

@@ -9,8 +9,10 @@ import shlex
 
 from .decision import Check, Decision, Denied, Reason
 from .errors import StoreError
+from .keys.networks import parse_address
 from .keys.record import Key, Secret, key_id_of_name
 from .keys.scopes import Requirement
+from .keys.secret import shown
 from .verifier import ANY_KEY, Verifier, check_network, check_scopes, check_status
 
 CHECK_NAMES = ("presented", "shape", "known", "status", "network", "scopes")
@@ -122,7 +124,11 @@ def _network(key: Key, denied: Denied | None, client_address: str | None) -> Che
         return Check("network", True, f"{client_address or 'no address given'}; allowed: {listed}")
     if client_address is None:
         return Check("network", False, f"no address given; allowed: {listed}", "say where the client is: --address")
-    networks = " ".join(f"--network {network}" for network in (*key.networks, client_address))
+    address = parse_address(client_address)
+    if address is None:
+        found = f"{shown(client_address, 64)} is no address; allowed: {listed}"
+        return Check("network", False, found, "give the address alone, without port or name, such as 203.0.113.7")
+    networks = " ".join(f"--network {network}" for network in (*key.networks, address))
     return Check(
         "network",
         False,
@@ -139,9 +145,9 @@ def _scopes(key: Key, denied: Denied | None, requirement: Requirement) -> Check:
             True,
             f"needed: {', '.join(requirement.scopes + requirement.any_of) or 'none'}; held: {held}",
         )
-    lacking = [s for s in denied.missing_scopes if s not in requirement.any_of] + list(
-        requirement.any_of[:1] if set(requirement.any_of) & set(denied.missing_scopes) else ()
-    )
+    lacking = key.scopes.missing(requirement.scopes)
+    if not any(scope in lacking or key.scopes.allow(scope) for scope in requirement.any_of):
+        lacking += requirement.any_of[:1]
     scopes = " ".join(f"--scope {shlex.quote(scope)}" for scope in dict.fromkeys((*key.scopes, *lacking)))
     return Check(
         "scopes",

@@ -33,10 +33,14 @@ class RedactSecrets(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Blank the record in place, and let it through."""
-        message = record.getMessage()
-        blanked = self.blank(message)
-        if blanked != message:
-            record.msg, record.args = blanked, None
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit, or that cannot be shown: logging tells of that, and shows them
+            record.msg, record.args = self.blank(str(record.msg)), (self.blank(f"{record.args!r}"),)
+        else:
+            blanked = self.blank(message)
+            if blanked != message:
+                record.msg, record.args = blanked, None
         if record.exc_info and not record.exc_text:
             record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
         if record.exc_text:

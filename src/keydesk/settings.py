@@ -143,7 +143,7 @@ def _api_keys(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidField("api_keys", 'is no JSON; write {"the-secret": "Name of the client"}') from None
     if value is None:
         return {}

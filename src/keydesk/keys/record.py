@@ -20,6 +20,7 @@ from .secret import Environment, redact, shown
 
 MAX_NAME_CHARACTERS = 200
 MAX_OWNER_CHARACTERS = 200
+MAX_ACTOR_CHARACTERS = 200
 MAX_DESCRIPTION_CHARACTERS = 2000
 MAX_REASON_CHARACTERS = 500
 MAX_SECRETS = 10
@@ -142,8 +143,9 @@ def mint_key_ids(now: datetime) -> Iterator[str]:
 
     An import takes them: rows at the end of an index are written several times as fast as rows all over it.
     """
+    begin = f"key_{int(now.timestamp() * 1000):012x}"
     start = int.from_bytes(secrets.token_bytes(8)) >> 1  # half of the range is left to count up in
-    return (f"key_{int(now.timestamp() * 1000):012x}{number:016x}" for number in count(start))
+    return (f"{begin}{number:016x}" for number in count(start))
 
 
 def key_id_of_name(name: str) -> str:
@@ -214,6 +216,18 @@ def parse_text(name: str, limit: int, value: object) -> str:
     if redact(value) != value:
         raise InvalidField(name, "holds a secret; what is written here is shown to people and kept in the log")
     return value.strip()
+
+
+def parse_actor(value: object) -> str:
+    """Return who changes a key, as it is written into the event.
+
+    Raises:
+        InvalidField: Not one line of 1 to 200 characters, or it holds control characters or a secret.
+    """
+    actor = parse_text("actor", MAX_ACTOR_CHARACTERS, value)
+    if not actor or "\n" in actor:
+        raise InvalidField("actor", "must be one line of text; say who or what makes the change")
+    return actor
 
 
 def _name(value: object) -> str:
