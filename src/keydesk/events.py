@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 # Made once: `json.dumps` makes a new one in each call that names separators.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
-_encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 FIRST_HASH = "0" * 64  # what the first row names as the hash before it
 
