@@ -18,7 +18,7 @@ from .context import PROGRAM, current_run
 from .text import in_program
 
 
-class Command(click.Command):
+class WithExamples(click.Command):
     """A click command with examples, which `--help` shows as they are typed where it runs.
 
     Args:
@@ -28,6 +28,22 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples under the help."""
+        program = ctx.meta.get(PROGRAM, "keydesk")
+        with formatter.section("Examples"):
+            for example in self.examples:
+                # Not through write_text, which would break the line where somebody wants to copy it.
+                formatter.write(f"{'':>{formatter.current_indent}}{in_program(example, program)}\n")
+
+
+class Group(WithExamples, click.Group):
+    """A group of commands, with examples."""
+
+
+class Command(WithExamples):
+    """One of the commands: see this module."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line.
@@ -42,14 +58,6 @@ class Command(click.Command):
             if redact(message) == message:
                 raise
             raise click.UsageError(redact(message), ctx) from None
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples under the help."""
-        program = ctx.meta.get(PROGRAM, "keydesk")
-        with formatter.section("Examples"):
-            for example in self.examples:
-                # Not through write_text, which would break the line where somebody wants to copy it.
-                formatter.write(f"{'':>{formatter.current_indent}}{in_program(example, program)}\n")
 
 
 def command(name: str, *, examples: Sequence[str], **settings: Any) -> Callable[[Callable[..., None]], Command]:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import click
 
-from .command import command
+from .command import Group, command
 from .context import Run, actor
 from .progress import progress_bar
 from .text import cell, counted, span
@@ -52,7 +52,7 @@ def prune(run: Run, older_than: timedelta) -> None:
     )
 
 
-@click.group("db")
+@click.group("db", cls=Group, examples=("keydesk db upgrade",))
 def db() -> None:
     """Look after the tables of the database."""
 
