@@ -79,7 +79,7 @@ def test_engine_of_the_application_comes_before_the_setting(tmp_path: Any) -> No
         ("oracle://user:hush-hush@h/db", "oracle"),
         ("https://user:hush-hush@h/db", "https"),
         ("redis://:hush-hush@h", "redis"),
-        ("nonsense", "nonsense|no database URL"),
+        ("nonsense", "no store|no database URL"),
         ("", ""),
     ],
 )
