@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from keydesk.keys.digest import Digester
-from keydesk.stores.engines import PreparedRead, open_engine
+from keydesk.stores.engines import open_engine
+from keydesk.stores.reading import PreparedRead, ReadConnections
 from keydesk.stores.schema import keys, secrets
 
 from .harness import Pair, Scale, compare, timed
@@ -26,7 +27,10 @@ def run(scale: Scale) -> Section:
     digests = [digest(secret) for secret in some_held_secrets(FEW, count=DRAWN)]
     statement = select(keys, secrets).join(secrets).where(secrets.c.digest == bindparam("digest"))
     engine = open_engine(f"sqlite:///{file}")
-    sql, prepared = str(statement.compile(dialect=engine.dialect)), PreparedRead(engine, statement)
+    sql, prepared = (
+        str(statement.compile(dialect=engine.dialect)),
+        PreparedRead(ReadConnections(engine, own=True), statement),
+    )
 
     def executed(digest: str) -> Any:
         with engine.connect() as connection:

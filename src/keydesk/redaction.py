@@ -9,9 +9,11 @@ import traceback
 from .keys.secret import redact
 
 _BLANK = "…"
-# What follows the places a secret is sent in: an Authorization header, a header called like an API key.
+# What follows the places a secret is sent in, as headers, in a WSGI environ or as pairs of bytes: an Authorization
+# header, and one called like an API key.
+_BETWEEN = r"['\"]?\s*[:=,]\s*b?['\"]?"
 _SENT = re.compile(
-    r"(?i)(\bauthorization\b['\"]?\s*[:=,]\s*['\"]?(?:[A-Za-z]+\s+)?|\bbearer\s+|\bx-api-key\b['\"]?\s*[:=,]\s*['\"]?)"
+    rf"(?i)(\b(?:http_)?authorization{_BETWEEN}(?:[a-z]+\s+)?|\b(?:http_)?x[_-]api[_-]key{_BETWEEN}|\bbearer\s+)"
     r"([^\s'\",;)\]}]+)"
 )
 
@@ -29,7 +31,7 @@ class RedactSecrets(logging.Filter):
 
     def __init__(self, *, parameter: str | None = None) -> None:
         super().__init__()
-        self._parameter = re.compile(rf"([?&]{re.escape(parameter)}=)[^&\s'\"#]+") if parameter else None
+        self._parameter = re.compile(rf"([?&]{re.escape(parameter)}=)[^&\s\"#]+") if parameter else None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Blank the record in place, and let it through."""

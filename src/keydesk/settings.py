@@ -128,8 +128,9 @@ def _store(value: Any) -> str:
     store = "" if value is None else _text(value, "store")
     kind = store.partition(":")[0].partition("+")[0]
     if store and kind not in _STORES:
-        # Not the whole value: a database URL may hold a password.
-        raise InvalidField("store", f"begins with {kind[:40]!r}; it must begin with one of {', '.join(_STORES)}")
+        # Not the value: a database URL holds a password, and somebody may have pasted a secret.
+        begins = f"begins with {kind}:" if re.fullmatch(r"[a-z]{1,12}", kind) and ":" in store else "is no store"
+        raise InvalidField("store", f"{begins}; it must begin with one of {', '.join(_STORES)}")
     if kind == "file" and not store.lower().endswith((".yml", ".yaml", ".toml")):
         raise InvalidField("store", f"names the file {store[5:85]!r}; its name must end in .yml, .yaml or .toml")
     return store

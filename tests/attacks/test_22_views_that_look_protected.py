@@ -641,3 +641,25 @@ def test_view_that_ends_up_in_another_blueprint(rig: Rig) -> None:
     rig.app.register_blueprint(other, url_prefix="/a")
     _never_open(rig, "/a/data", "/b/data")
     assert rig.status("/b/data", rig.secret()) == 200
+
+
+def test_views_open_one_that_a_guarded_one_calls_raises_no_alarm() -> None:
+    """A view in a factory may call another, open one: it closes over it as a careless decorator does over its view."""
+    app = Flask("factory")
+    app.config["API_KEY"] = "f3b0c442-98fc-4c14-9afb-f4c8996fb924"
+    keys = Keydesk(app)
+
+    @app.get("/open")
+    def open_view() -> str:
+        return "open"
+
+    @app.get("/guarded")
+    @keys.require()
+    def guarded_view() -> str:
+        return open_view() + " to you"
+
+    client = app.test_client()
+    assert client.get("/open").text == "open"
+    assert client.get("/guarded").status_code == 401
+    headers = {"X-API-Key": "f3b0c442-98fc-4c14-9afb-f4c8996fb924"}
+    assert client.get("/guarded", headers=headers).text == "open to you"

@@ -212,8 +212,10 @@ def test_pool_exhausted_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch
         if name != "CONNECT_SECONDS" or url.startswith("sqlite"):
             monkeypatch.setattr(engines, name, value)
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 1)
-    desk = open_desk({"KEYDESK_STORE": url})
-    issued = desk.issue(name="there before")
+    first = open_desk({"KEYDESK_STORE": url})
+    issued = first.issue(name="there before")
+    first.close()
+    desk = open_desk({"KEYDESK_STORE": url})  # has no connection yet
     assert isinstance(desk.store, SqlStore)
     held = [desk.store.engine.raw_connection() for _ in range(2)]
     with pytest.raises(StoreUnavailable, match="does not answer"):

@@ -129,6 +129,7 @@ def opened(databases: Any, own: bool, **options: Any) -> Iterator[SqlStore]:
             metadata.create_all(engine)
             store = SqlStore(engine, ManualClock())
         yield store
+        store.close()
         store.engine.dispose()
 
 

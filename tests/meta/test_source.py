@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "keydesk"
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "versions" not in path.parts)
 MAX_FUNCTION_LINES = 60
-MAX_MODULE_LINES = 400
+MAX_MODULE_LINES = 300  # of code: docstrings, comments and blank lines are not counted
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -43,7 +43,18 @@ def test_module_says_its_room(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if _place(path) != "testing/stores.py"], ids=_place)
 def test_module_is_short_enough(path: Path) -> None:
     """All but the contract suite, which is a list of tests."""
-    assert len(path.read_text().splitlines()) <= MAX_MODULE_LINES
+    assert _lines_of_code(path.read_text()) <= MAX_MODULE_LINES
+
+
+def _lines_of_code(text: str) -> int:
+    documented = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | Function) and ast.get_docstring(node):
+            documented.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(
+        1 for number, line in lines if line.strip() and not line.strip().startswith("#") and number not in documented
+    )
 
 
 def test_functions_are_short_enough() -> None:
@@ -135,7 +146,7 @@ def test_everything_public_has_a_docstring() -> None:
 
 ERRORS_NOT_NAMED = {
     "AssertionError",  # says that something cannot be
-    "_Disconnected", "_DigestsTaken",  # never leave their module
+    "_DeadConnection", "_DigestsTaken",  # never leave their module
     "NotImplementedError",
     "Exit", "ClickException", "UsageError", "BadParameter", "Abort",  # how a command ends, in click's own words
 }  # fmt: skip

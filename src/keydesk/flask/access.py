@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import Any
@@ -14,6 +14,7 @@ MAX_COST = 1_000_000
 
 _NOTE = "_keydesk_access"
 _GUARDED_AS = "_keydesk_guarded_as"
+_PERHAPS_GUARDED_AS = "_keydesk_perhaps_guarded_as"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,31 @@ def access_of(view: Any) -> Access | None:
 def note_guarded(view: Callable[..., Any], guarded: Callable[..., Any]) -> None:
     """Note on a bare view, and on what it wraps, that a guarded one was made of it: `is_bare` knows them by that."""
     guarded.__dict__.pop(_GUARDED_AS, None)  # `functools.wraps` copied it from a view that is guarded twice
-    for bare in _wrapped_in(view):
+    wrapped = _wrapped_in(view)
+    for bare in wrapped:
         bare.__dict__[_GUARDED_AS] = guarded
+    for used in _closed_over(wrapped[-1]):
+        used.__dict__.setdefault(_PERHAPS_GUARDED_AS, guarded)
 
 
-def is_bare(view: Any) -> bool:
-    """Return whether this is what stands behind a guard, and not the guard: registered, it would let everybody in."""
+def is_bare(view: Any, registered: Collection[Any]) -> bool:
+    """Return whether this is what stands behind a guard, and not the guard: registered, it would let everybody in.
+
+    Args:
+        view: A registered view.
+        registered: All registered views.
+    """
     noted = access_of(view)
     if noted is not None and noted.public:
         return False
     own = getattr(view, "__dict__", {})
     guarded = own.get(_GUARDED_AS)
     if guarded is not None and guarded is not view:
+        return True
+    # What a guarded function closes over may be the view that a decorator without `functools.wraps` stands around, or
+    # just another function that it calls. The former's guarded one is registered nowhere.
+    perhaps = own.get(_PERHAPS_GUARDED_AS)
+    if perhaps is not None and _NOTE not in own and perhaps not in registered:
         return True
     view_class = getattr(view, "view_class", None)
     return _NOTE not in own and view_class is not None and any(_guards_views(base) for base in view_class.__mro__)
@@ -93,13 +107,22 @@ def _guards_views(base: type) -> bool:
 
 
 def _wrapped_in(view: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """Return a view and the functions it wraps: those that `functools.wraps` names, else those it closes over."""
+    """Return a view and the functions it wraps by its own account: `functools.wraps`, `functools.partial`."""
     found = [view]
-    for outer in found:  # grows as it goes
-        inner = getattr(outer, "__wrapped__", None) or getattr(outer, "func", None)  # the latter in a partial
-        held = [inner] if inner else [_content(cell) for cell in getattr(outer, "__closure__", None) or ()]
-        found += [function for function in held if isinstance(function, FunctionType) and function not in found]
+    while inner := getattr(found[-1], "__wrapped__", None) or getattr(found[-1], "func", None):
+        if not isinstance(inner, FunctionType) or inner in found:
+            break
+        found.append(inner)
     return found
+
+
+def _closed_over(view: Callable[..., Any]) -> list[FunctionType]:
+    """Return the functions a view closes over, and those that these close over."""
+    found: list[Any] = [view]
+    for outer in found:  # grows as it goes
+        held = [_content(cell) for cell in getattr(outer, "__closure__", None) or ()]
+        found += [function for function in held if isinstance(function, FunctionType) and function not in found]
+    return found[1:]
 
 
 def _content(cell: CellType) -> Any:

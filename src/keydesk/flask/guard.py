@@ -22,6 +22,7 @@ from .signals import key_accepted, key_denied
 
 logger = logging.getLogger("keydesk")
 
+REFUSAL_LINE = "refused: %s, key %s (%s), from %s, at %s"
 _MAX_LOGGED_CHARACTERS = 200
 
 
@@ -151,8 +152,9 @@ class Guard:
         Raises:
             RuntimeError: One is registered without.
         """
+        registered = list(self.app.view_functions.values())
         for endpoint, view in self.app.view_functions.items():
-            if is_bare(view):
+            if is_bare(view, registered):
                 raise RuntimeError(
                     f"The view {endpoint!r} is not protected, though it looks so: its guard was put around it later, "
                     "or was lost. Write @app.route(...) above @keys.require(...); in a class of views, let "
@@ -181,14 +183,17 @@ def _is_automatic(rule: Rule) -> bool:
 
 
 def _log(request: Request, denied: Denied) -> None:
-    logger.warning(
-        "refused: %s, key %s (%s), from %s, at %s",
+    """Write the one line of a refusal. Made by hand: `logger.warning` would look through the stack for its caller."""
+    if not logger.isEnabledFor(logging.WARNING):
+        return
+    values = (
         denied.reason.value,
         denied.hint or "-",
         denied.key.id if denied.key else "-",
         _escaped(request.remote_addr),
         _escaped(request.endpoint),
     )
+    logger.handle(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, REFUSAL_LINE, values, None, "_log"))
 
 
 def _escaped(text: str | None) -> str:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, create_engine, event, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
-from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import Pool
 
 from ..errors import SettingsError, StoreUnavailable
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5  # to reach a server, to be given a connection of the pool, and to wait for SQLite's lock
 POOL_CONNECTIONS = 5
 POOL_OVERFLOW = 50
 
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
 
 
@@ -32,38 +35,46 @@ def open_engine(text: str) -> Engine:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise SettingsError(
             ["KEYDESK_STORE is no database URL; write for example sqlite:////var/lib/app/keydesk.db"]
         ) from None
     backend = url.get_backend_name()
-    if backend == "sqlite":
-        return _open_sqlite(url)
-    if backend not in ("postgresql", "mysql", "mariadb"):
+    if backend not in _DRIVERS:
         raise SettingsError(
             [f"KEYDESK_STORE names the database {backend!r}; use sqlite, postgresql+psycopg or mysql+pymysql"]
         )
-    if url.drivername in ("postgresql", "mysql", "mariadb"):
-        url = url.set(drivername=f"{backend}+{'psycopg' if backend == 'postgresql' else 'pymysql'}")
+    if "+" not in url.drivername:
+        url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
+    elif url.get_driver_name() != _DRIVERS[backend]:
+        # Others may be asynchronous, or know a broken connection by other signs: none is tested.
+        raise SettingsError(
+            [f"KEYDESK_STORE names the driver {url.get_driver_name()!r}; write {backend}+{_DRIVERS[backend]}://..."]
+        )
+    return _open_sqlite(url) if backend == "sqlite" else _open_server(url)
+
+
+def _open_server(url: URL) -> Engine:
     try:
         # Reads are single statements: without autocommit each would cost a BEGIN and a ROLLBACK of its own.
-        engine = create_engine(
+        return create_engine(
             url,
             isolation_level="AUTOCOMMIT",
             connect_args={"connect_timeout": CONNECT_SECONDS},
             pool_size=POOL_CONNECTIONS,
             max_overflow=POOL_OVERFLOW,
             pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,  # the path of a request keeps connections of its own, see reading.py
         )
-    except (ModuleNotFoundError, NoSuchModuleError):
-        extra = _EXTRAS.get(url.get_driver_name())
-        fix = f"install it with: pip install 'keydesk[{extra}]'" if extra else "use psycopg or pymysql"
-        raise SettingsError([f"KEYDESK_STORE needs the driver {url.get_driver_name()!r}; {fix}"]) from None
-    return engine
+    except ModuleNotFoundError:
+        extra = _EXTRAS[url.get_driver_name()]
+        raise SettingsError(
+            [f"KEYDESK_STORE needs the driver {url.get_driver_name()}; install it: pip install 'keydesk[{extra}]'"]
+        ) from None
 
 
 def _open_sqlite(url: URL) -> Engine:
-    if not url.database or url.database == ":memory:" or url.query.get("mode") == "memory":
+    if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
         raise SettingsError(["KEYDESK_STORE names a SQLite database in memory; use memory:// instead"])
     engine = create_engine(
         url,
@@ -98,23 +109,43 @@ def create_sqlite_file(engine: Engine) -> None:
         raise StoreUnavailable(describe(engine, error)) from None
 
 
-def forget_in_child(engine: Engine) -> None:
-    """Make a forked worker open its own connections: one used by two processes is broken for both."""
-    _engines.add(engine)
+def at_fork(thing: T, leave: Callable[[T], object]) -> None:
+    """Have a forked worker leave its parent's connections alone: one used by two processes is broken for both.
+
+    Args:
+        thing: What holds connections. It is not kept alive by this.
+        leave: Called with the thing in each child. What it returns is kept for good: connections that were collected
+            would be closed, for the parent too.
+    """
+    with _fork_lock:
+        _at_fork.append((weakref.ref(thing), leave))
+        _at_fork[:] = [entry for entry in _at_fork if entry[0]() is not None]
 
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-_inherited: list[Pool] = []  # kept for good: connections that were collected would be closed, for the parent too
+def leave_pool(engine: Engine) -> Pool:
+    """Give an engine a new pool, and return the old one with its connections still open."""
+    inherited = engine.pool
+    engine.dispose(close=False)
+    return inherited
 
 
-def _forget_inherited() -> None:
-    for engine in list(_engines):
-        _inherited.append(engine.pool)
-        engine.dispose(close=False)
+_at_fork: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
+_fork_lock = threading.Lock()
+_inherited: list[object] = []
+
+
+def _leave_to_parent() -> None:
+    for reference, leave in _at_fork:
+        thing = reference()
+        if thing is not None:
+            _inherited.append(leave(thing))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
+    os.register_at_fork(
+        before=_fork_lock.acquire, after_in_parent=_fork_lock.release, after_in_child=_fork_lock.release
+    )
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
@@ -150,68 +181,3 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     writing = engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")
     with writing.begin() as connection:
         yield connection
-
-
-class PreparedRead:
-    """One SELECT for the path of a request: compiled once, sent straight through the driver.
-
-    SQLAlchemy builds the statement and keeps the connections. Its execution layer in between costs about 250
-    microseconds a call where the database itself needs 20, see docs/performance.md.
-    """
-
-    def __init__(self, engine: Engine, statement: Select[Any]) -> None:
-        dialect = engine.dialect
-        compiled = statement.compile(dialect=dialect)
-        self._engine = engine
-        self._sql = str(compiled)
-        self._positions = getattr(compiled, "positiontup", None)
-        self._processors = [
-            (position, processor)
-            for position, column in enumerate(statement.selected_columns)
-            if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
-        ]
-
-    def rows(self, values: Mapping[str, Any]) -> list[list[Any]]:
-        """Return all rows. A connection that turns out to be dead is replaced, once.
-
-        Raises:
-            StoreUnavailable: The database does not answer.
-        """
-        parameters = values if self._positions is None else [values[name] for name in self._positions]
-        with answering(self._engine):
-            try:
-                rows = self._fetch(parameters)
-            except _Disconnected:
-                self._engine.dispose()
-                rows = self._fetch(parameters)
-        for row in rows:
-            for position, processor in self._processors:
-                row[position] = processor(row[position])
-        return rows
-
-    def _fetch(self, parameters: Any) -> list[list[Any]]:
-        connection = self._engine.raw_connection()
-        try:
-            cursor = connection.cursor()
-            try:
-                cursor.execute(self._sql, parameters)
-                return [list(row) for row in cursor.fetchall()]
-            finally:
-                cursor.close()
-        except self._engine.dialect.loaded_dbapi.Error as error:
-            if _is_disconnect(self._engine, error, connection):
-                connection.invalidate(error)
-                raise _Disconnected(str(error)) from None
-            raise
-        finally:
-            connection.close()
-
-
-class _Disconnected(SQLAlchemyError):
-    """The connection was dead when it was used."""
-
-
-def _is_disconnect(engine: Engine, error: Exception, connection: Any) -> bool:
-    dialect = engine.dialect
-    assert isinstance(dialect, DefaultDialect)
-    return dialect.is_disconnect(error, connection.dbapi_connection, None)  # type: ignore[arg-type]

@@ -74,7 +74,11 @@ def _require_columns_of(table: Table, present: set[str]) -> None:
 
 
 def create_if_empty(engine: Engine) -> None:
-    """Make the tables of a new SQLite database. Of several processes that try at once, one does it."""
+    """Make the tables of a new SQLite database. Of several processes that try at once, one does it.
+
+    Raises:
+        StoreUnavailable: Its file cannot be made.
+    """
     with _alone(engine) as connection:
         if is_empty(connection):
             _run_migrations(connection)
@@ -85,6 +89,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
 
     Raises:
         SchemaMismatch: The database is newer than this code, or the application's own migrations made the tables.
+        StoreUnavailable: Another process goes on migrating, or the file of a SQLite database cannot be made.
     """
     with _alone(engine) as connection:
         before = revision_of(connection)

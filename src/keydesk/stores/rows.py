@@ -86,7 +86,11 @@ def event_row(row: ChainedEvent, moment: Moments = _as_it_is) -> tuple[Any, ...]
 
 
 def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
-    """Return the key of a row that begins with `KEY_COLUMNS`."""
+    """Return the key of a row that begins with `KEY_COLUMNS`.
+
+    Raises:
+        InvalidField: Somebody wrote into it what cannot be read.
+    """
     (
         key_id,
         name,

@@ -13,19 +13,13 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import groupby, islice
 from operator import itemgetter
-from typing import Any
 
 from sqlalchemy import (
     Engine,
-    Select,
     bindparam,
     delete,
-    false,
     func,
     insert,
-    literal_column,
-    null,
-    or_,
     select,
     update,
 )
@@ -36,28 +30,36 @@ from ..clock import Clock
 from ..decision import Check
 from ..errors import DuplicateSecret, KeyNotFound, StoreError
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
-from ..keys.record import Key, Status
+from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page
 from . import migration
 from .bulk import BulkInsert, large_cache, moments_of
-from .engines import PreparedRead, answering, create_sqlite_file, forget_in_child, place, transaction
+from .engines import answering, at_fork, create_sqlite_file, leave_pool, place, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
+from .reading import PreparedRead, ReadConnections
 from .rows import (
     KEY_COLUMNS,
     SECRET_COLUMNS,
     event_of,
     event_row,
-    key_of,
     key_row,
     key_values,
-    secret_of,
     secret_row,
 )
 from .schema import chain_head, events, keys, secrets
+from .statements import (
+    HEAD_ID,
+    ended_keys,
+    filtered,
+    key_of_digests,
+    key_of_rows,
+    key_with_secrets,
+    position,
+    rows_of_first,
+    whole_key,
+)
 
 _BATCH = 1000
-_DIGEST_PLACE = len(KEY_COLUMNS) + SECRET_COLUMNS.index(secrets.c.digest)  # in a row of a key and one of its secrets
-_HEAD_ID = 1
 _FAR = 2**62  # beyond every number of an event
 
 
@@ -75,7 +77,8 @@ class SqlStore:
         self.engine = engine
         self._clock = clock
         self._own = own
-        forget_in_child(engine)
+        at_fork(engine, leave_pool)
+        self._connections = ReadConnections(engine, own=own)
         self._prepare_lock = threading.Lock()
         self._prepared = False
         self._by_digest: dict[int, PreparedRead] = {}
@@ -83,8 +86,8 @@ class SqlStore:
         self._insert_keys = BulkInsert(engine, keys)
         self._insert_secrets = BulkInsert(engine, secrets)
         self._insert_events = BulkInsert(engine, events)
-        self._head = PreparedRead(engine, _position())
-        self._by_id = PreparedRead(engine, _key_with_secrets().where(keys.c.id == bindparam("key_id")))
+        self._head = PreparedRead(self._connections, position())
+        self._by_id = PreparedRead(self._connections, key_with_secrets().where(keys.c.id == bindparam("key_id")))
 
     # Reading, on the path of a request
 
@@ -98,9 +101,9 @@ class SqlStore:
         self._prepare()
         read = self._by_digest.get(len(digests))
         if read is None:
-            read = self._by_digest[len(digests)] = PreparedRead(self.engine, _key_of_digests(len(digests)))
+            read = self._by_digest[len(digests)] = PreparedRead(self._connections, key_of_digests(len(digests)))
         rows = read.rows({f"digest_{number}": digest for number, digest in enumerate(digests)})
-        return _key_of_rows(_rows_of_first(rows, digests) if len(rows) > 1 else rows)
+        return key_of_rows(rows_of_first(rows, digests) if len(rows) > 1 else rows)
 
     def find_key(self, key_id: str) -> Key | None:
         """See `KeyStore.find_key`.
@@ -112,7 +115,7 @@ class SqlStore:
         if not KEY_ID.fullmatch(key_id):
             return None
         self._prepare()
-        return _key_of_rows(self._by_id.rows({"key_id": key_id}))
+        return key_of_rows(self._by_id.rows({"key_id": key_id}))
 
     # Changing
 
@@ -147,7 +150,7 @@ class SqlStore:
         if not KEY_ID.fullmatch(key_id):
             raise KeyNotFound(key_id)
         with self._appending() as (connection, append):
-            before = _key_of_rows(connection.execute(_key_with_secrets().where(keys.c.id == key_id)).all())
+            before = key_of_rows(connection.execute(key_with_secrets().where(keys.c.id == key_id)).all())
             if before is None:
                 raise KeyNotFound(key_id)
             change = decide(before)
@@ -197,7 +200,7 @@ class SqlStore:
         self._prepare()
         with answering(self.engine), self._locked() as connection:
             number, own_hash = connection.execute(
-                select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == _HEAD_ID)
+                select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == HEAD_ID)
             ).one()
             rows: list[ChainedEvent] = []
 
@@ -210,14 +213,14 @@ class SqlStore:
             yield connection, append
             if rows:
                 connection.execute(
-                    update(chain_head).where(chain_head.c.id == _HEAD_ID).values(number=number, hash=own_hash)
+                    update(chain_head).where(chain_head.c.id == HEAD_ID).values(number=number, hash=own_hash)
                 )
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
         """Begin a transaction whose first statement takes the lock of the chain's head."""
         self._wake()
-        lock = update(chain_head).where(chain_head.c.id == _HEAD_ID).values(id=_HEAD_ID)
+        lock = update(chain_head).where(chain_head.c.id == HEAD_ID).values(id=HEAD_ID)
         with transaction(self.engine) as connection:
             found = connection.execute(lock).rowcount
             if found:
@@ -226,7 +229,7 @@ class SqlStore:
             # In a transaction of its own, whose end lets go of all locks: InnoDB leaves one on the row to each that
             # came too late with an insert, and they would wait for each other.
             with suppress(IntegrityError), transaction(self.engine) as connection:
-                connection.execute(insert(chain_head).values(id=_HEAD_ID, number=0, hash=FIRST_HASH))
+                connection.execute(insert(chain_head).values(id=HEAD_ID, number=0, hash=FIRST_HASH))
             with transaction(self.engine) as connection:
                 connection.execute(lock)
                 yield connection
@@ -258,7 +261,7 @@ class SqlStore:
         if cursor is not None:
             wanted = wanted.where(keys.c.id < decode_cursor(cursor))
         # One statement for keys and secrets, so that both are of one moment.
-        page = _filtered(wanted, where, self._clock.now()).subquery()
+        page = filtered(wanted, where, self._clock.now()).subquery()
         statement = (
             select(*(page.c[column.name] for column in KEY_COLUMNS), *SECRET_COLUMNS)
             .select_from(page.join(secrets, secrets.c.key_id == page.c.id))
@@ -266,7 +269,7 @@ class SqlStore:
         )
         with self._reading() as connection:
             rows = connection.execute(statement).all()
-        found = [_whole_key(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
+        found = [whole_key(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
         return Page(tuple(found[:size]), encode_cursor(found[size - 1].id) if len(found) > size else None)
 
     def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
@@ -335,9 +338,7 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        ended = or_(keys.c.revoked_at < ended_before, keys.c.expires_at < ended_before)
-        rotated = keys.c.id.in_(select(secrets.c.key_id).where(secrets.c.expires_at < ended_before))
-        statement = select(keys.c.id).where(or_(ended, rotated)).order_by(keys.c.id).limit(_BATCH)
+        statement = ended_keys(ended_before).limit(_BATCH)
         after = ""
         while True:
             with self._reading() as connection:
@@ -401,18 +402,9 @@ class SqlStore:
 
     def close(self) -> None:
         """See `KeyStore.close`. An engine of the application's stays open."""
+        self._connections.close()
         if self._own:
             self.engine.dispose()
-
-
-def _position() -> Select[Any]:
-    """All of one moment, in one row whether or not there is a head."""
-    head = chain_head.c.id == literal_column(str(_HEAD_ID))
-    return select(
-        select(chain_head.c.number).where(head).scalar_subquery().label("number"),
-        select(chain_head.c.hash).where(head).scalar_subquery().label("hash"),
-        select(func.max(events.c.number)).scalar_subquery().label("highest"),
-    )
 
 
 def _taken(connection: Connection, added: Sequence[Key]) -> list[str]:
@@ -423,61 +415,3 @@ def _taken(connection: Connection, added: Sequence[Key]) -> list[str]:
     there = [digest for digest, key_id in rows if key_id not in ids]
     twice = (digest for digest, count in Counter(digests).items() if count > 1)
     return list(dict.fromkeys([*there, *twice]))
-
-
-def _key_with_secrets() -> Select[Any]:
-    return (
-        select(*KEY_COLUMNS, *SECRET_COLUMNS)
-        .select_from(keys.join(secrets, secrets.c.key_id == keys.c.id))
-        .order_by(secrets.c.number)
-    )
-
-
-def _key_of_digests(count: int) -> Select[Any]:
-    presented = secrets.alias("presented")
-    wanted: list[Any] = [bindparam(f"digest_{number}") for number in range(count)]
-    return (
-        select(*KEY_COLUMNS, *SECRET_COLUMNS)
-        .select_from(presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id))
-        .where(presented.c.digest.in_(wanted))
-        .order_by(secrets.c.number)
-    )
-
-
-def _rows_of_first(rows: Sequence[Sequence[Any]], digests: Sequence[str]) -> Sequence[Sequence[Any]]:
-    """Return the rows of the key that has the first of the digests that any has.
-
-    Digests of one text under two peppers can be those of two keys, where a secret was imported under each.
-    """
-    held = {row[_DIGEST_PLACE]: row[0] for row in rows}
-    key_id = next(held[digest] for digest in digests if digest in held)
-    return [row for row in rows if row[0] == key_id]
-
-
-def _key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:
-    return _whole_key(rows) if rows else None
-
-
-def _whole_key(rows: Sequence[Sequence[Any]]) -> Key:
-    split = len(KEY_COLUMNS)
-    return key_of(rows[0], tuple(secret_of(row[split:]) for row in rows))
-
-
-def _filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[Any]:
-    if where.owner is not None:
-        # MariaDB takes no notice of spaces at the end; owners have none.
-        exact = keys.c.owner == where.owner if where.owner == where.owner.rstrip() else false()
-        statement = statement.where(exact)
-    if where.text:
-        # Ids are ASCII columns: MariaDB refuses to compare them with anything else.
-        fields = (keys.c.name, keys.c.description, keys.c.owner, *([keys.c.id] if where.text.isascii() else []))
-        statement = statement.where(or_(*(field.icontains(where.text, autoescape=True) for field in fields)))
-    live, expired = keys.c.revoked_at.is_(null()), keys.c.expires_at <= now
-    enabled = keys.c.disabled_at.is_(null())
-    conditions = {
-        Status.REVOKED: (~live,),
-        Status.DISABLED: (live, ~enabled),
-        Status.EXPIRED: (live, enabled, expired),
-        Status.ACTIVE: (live, enabled, or_(keys.c.expires_at.is_(null()), keys.c.expires_at > now)),
-    }
-    return statement.where(*conditions[where.status]) if where.status else statement

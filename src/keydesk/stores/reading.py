@@ -1,0 +1,143 @@
+"""Room stores: the reads on the path of a request. Statements compiled once, on connections that stay at hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Engine, Select
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import SQLAlchemyError
+
+from .engines import answering, at_fork
+
+_MAX_IDLE = 64  # more threads than that at once open connections that are closed after use
+
+
+class ReadConnections:
+    """The driver's own connections for reads, each used by one thread at a time and kept for the next.
+
+    They come from the engine, set up as it sets up all of its connections, but do not go back to its pool after each
+    use: taking one from the pool and giving it back costs more than reading a key from SQLite, see
+    docs/performance.md. An application's own engine keeps them: they may need its pool's rollback.
+
+    Args:
+        engine: Where they lead.
+        own: Whether the engine is ours, so that each of its connections reads without a transaction around.
+    """
+
+    def __init__(self, engine: Engine, *, own: bool) -> None:
+        self.engine = engine
+        self._own = own
+        self._idle: deque[Any] = deque()
+        at_fork(self, ReadConnections._forget)
+
+    def read(self, sql: str, parameters: Any) -> list[Any]:
+        """Return all rows. A connection that turns out to be dead is replaced, once.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
+        with answering(self.engine):
+            try:
+                return self._read(sql, parameters)
+            except _DeadConnection:
+                # Where one is dead the others may be, too: after a restart of the server all are.
+                self.close()
+                self.engine.dispose()
+                return self._read(sql, parameters)
+
+    def _read(self, sql: str, parameters: Any) -> list[Any]:
+        connection = self._take()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(sql, parameters)
+            rows: list[Any] = cursor.fetchall()
+            cursor.close()
+        except BaseException as error:
+            dead = self._is_dead(connection, error)
+            self._discard(connection)
+            if dead:
+                raise _DeadConnection(str(error)) from None
+            raise
+        self._give_back(connection)
+        return rows
+
+    def _is_dead(self, connection: Any, error: BaseException) -> bool:
+        dialect = self.engine.dialect
+        assert isinstance(dialect, DefaultDialect)
+        driver_connection = connection if self._own else connection.dbapi_connection
+        return isinstance(error, dialect.loaded_dbapi.Error) and dialect.is_disconnect(error, driver_connection, None)
+
+    def _take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pooled = self.engine.raw_connection()
+        if not self._own:
+            return pooled
+        connection = pooled.dbapi_connection
+        pooled.detach()
+        return connection
+
+    def _give_back(self, connection: Any) -> None:
+        if self._own and len(self._idle) < _MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _discard(self, connection: Any) -> None:
+        """Close a connection whose state is unknown."""
+        if self._own:
+            connection.close()
+        else:
+            connection.invalidate()
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _forget(self) -> Any:
+        """Leave the connections to the parent of a forked process; return them."""
+        inherited, self._idle = self._idle, deque()
+        return inherited
+
+
+class PreparedRead:
+    """One SELECT, compiled once and sent straight through the driver.
+
+    SQLAlchemy builds the statement; its execution layer is left out. It costs several times what SQLite needs to find
+    a key, see docs/performance.md.
+    """
+
+    def __init__(self, connections: ReadConnections, statement: Select[Any]) -> None:
+        dialect = connections.engine.dialect
+        compiled = statement.compile(dialect=dialect)
+        self._connections = connections
+        self._sql = str(compiled)
+        self._positions = getattr(compiled, "positiontup", None)
+        self._processors = [
+            (position, processor)
+            for position, column in enumerate(statement.selected_columns)
+            if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
+        ]
+
+    def rows(self, values: Mapping[str, Any]) -> list[list[Any]]:
+        """Return all rows.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
+        parameters = values if self._positions is None else [values[name] for name in self._positions]
+        rows = [list(row) for row in self._connections.read(self._sql, parameters)]
+        for row in rows:
+            for position, processor in self._processors:
+                if row[position] is not None:
+                    row[position] = processor(row[position])
+        return rows
+
+
+class _DeadConnection(SQLAlchemyError):
+    """The connection was dead when it was used."""

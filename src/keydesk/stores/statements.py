@@ -1,0 +1,114 @@
+"""Room stores: what the SQL store asks its tables, and how it puts the rows together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, bindparam, false, func, literal_column, null, or_, select
+
+from ..errors import StoreUnavailable
+from ..keys.record import Key, Status
+from ..ports import KeyFilter
+from .rows import KEY_COLUMNS, SECRET_COLUMNS, key_of, secret_of
+from .schema import chain_head, events, keys, secrets
+
+HEAD_ID = 1  # of the one row of keydesk_chain_head
+DIGEST_PLACE = len(KEY_COLUMNS) + SECRET_COLUMNS.index(secrets.c.digest)  # in a row of a key and one of its secrets
+
+
+def position() -> Select[Any]:
+    """Return what selects number and hash of the head and the highest number of an event, all of one moment.
+
+    It gives one row whether or not there is a head.
+    """
+    head = chain_head.c.id == literal_column(str(HEAD_ID))
+    return select(
+        select(chain_head.c.number).where(head).scalar_subquery().label("number"),
+        select(chain_head.c.hash).where(head).scalar_subquery().label("hash"),
+        select(func.max(events.c.number)).scalar_subquery().label("highest"),
+    )
+
+
+def key_with_secrets() -> Select[Any]:
+    """Return what selects keys, each in as many rows as it has secrets, those in order."""
+    return (
+        select(*KEY_COLUMNS, *SECRET_COLUMNS)
+        .select_from(keys.join(secrets, secrets.c.key_id == keys.c.id))
+        .order_by(secrets.c.number)
+    )
+
+
+def key_of_digests(count: int) -> Select[Any]:
+    """Return what selects the key that has a secret under one of `digest_0`, `digest_1` and so on."""
+    presented = secrets.alias("presented")
+    wanted: list[Any] = [bindparam(f"digest_{number}") for number in range(count)]
+    return (
+        select(*KEY_COLUMNS, *SECRET_COLUMNS)
+        .select_from(presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id))
+        .where(presented.c.digest.in_(wanted))
+        .order_by(secrets.c.number)
+    )
+
+
+def rows_of_first(rows: Sequence[Sequence[Any]], digests: Sequence[str]) -> Sequence[Sequence[Any]]:
+    """Return the rows of the key that has the first of the digests that any has.
+
+    Digests of one text under two peppers can be those of two keys, where a secret was imported under each.
+    """
+    held = {row[DIGEST_PLACE]: row[0] for row in rows}
+    key_id = next(held[digest] for digest in digests if digest in held)
+    return [row for row in rows if row[0] == key_id]
+
+
+def key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:
+    """Return the key of rows as `key_with_secrets` selects them, or None where there are none.
+
+    Raises:
+        StoreUnavailable: Somebody wrote into a row what cannot be read.
+    """
+    return whole_key(rows) if rows else None
+
+
+def whole_key(rows: Sequence[Sequence[Any]]) -> Key:
+    """Return the key of rows as `key_with_secrets` selects them, of which there is at least one.
+
+    Raises:
+        StoreUnavailable: Somebody wrote into a row what cannot be read.
+    """
+    row, split = rows[0], len(KEY_COLUMNS)
+    try:
+        return key_of(row, tuple(secret_of(each[split:]) for each in rows))
+    except ValueError as error:  # InvalidField is one
+        raise StoreUnavailable(
+            f"the row of {row[0]} in keydesk_keys was changed by hand and cannot be read ({error}); mend or delete it"
+        ) from None
+
+
+def ended_keys(before: datetime) -> Select[Any]:
+    """Return what selects the ids of keys that were revoked or expired, or hold an ended secret, before a moment."""
+    ended = or_(keys.c.revoked_at < before, keys.c.expires_at < before)
+    rotated = keys.c.id.in_(select(secrets.c.key_id).where(secrets.c.expires_at < before))
+    return select(keys.c.id).where(or_(ended, rotated)).order_by(keys.c.id)
+
+
+def filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[Any]:
+    """Return a SELECT of keys with the conditions of a filter added."""
+    if where.owner is not None:
+        # MariaDB takes no notice of spaces at the end; owners have none.
+        exact = keys.c.owner == where.owner if where.owner == where.owner.rstrip() else false()
+        statement = statement.where(exact)
+    if where.text:
+        # Ids are ASCII columns: MariaDB refuses to compare them with anything else.
+        fields = (keys.c.name, keys.c.description, keys.c.owner, *([keys.c.id] if where.text.isascii() else []))
+        statement = statement.where(or_(*(field.icontains(where.text, autoescape=True) for field in fields)))
+    live, expired = keys.c.revoked_at.is_(null()), keys.c.expires_at <= now
+    enabled = keys.c.disabled_at.is_(null())
+    conditions = {
+        Status.REVOKED: (~live,),
+        Status.DISABLED: (live, ~enabled),
+        Status.EXPIRED: (live, enabled, expired),
+        Status.ACTIVE: (live, enabled, or_(keys.c.expires_at.is_(null()), keys.c.expires_at > now)),
+    }
+    return statement.where(*conditions[where.status]) if where.status else statement
