@@ -150,11 +150,11 @@ def timed(function: Callable[[str], Any], texts: Iterable[str]) -> Timed:
 
 @contextmanager
 def logging_to_nowhere() -> Iterator[None]:
-    """Let Keydesk write its refusals as in production, line by line with the time, to a file that keeps nothing."""
+    """Let Keydesk write its refusals as `logging.basicConfig` sets it up, to a file that keeps nothing."""
     logger = logging.getLogger("keydesk")
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         handler = logging.StreamHandler(nowhere)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
         logger.addHandler(handler)
         logger.propagate = False
         try:

@@ -29,7 +29,7 @@ def run(scale: Scale) -> Section:
     engine = open_engine(f"sqlite:///{file}")
     sql, prepared = (
         str(statement.compile(dialect=engine.dialect)),
-        PreparedRead(ReadConnections(engine, own=True), statement),
+        PreparedRead(ReadConnections(engine, own=True), statement, "digest"),
     )
 
     def executed(digest: str) -> Any:
@@ -44,7 +44,7 @@ def run(scale: Scale) -> Section:
         baseline = timed(alone, digests)
         pairs = [
             Pair("the driver alone", baseline, timed(alone, digests[::-1])),
-            Pair("as Keydesk reads", baseline, timed(lambda digest: prepared.rows({"digest": digest}), digests)),
+            Pair("as Keydesk reads", baseline, timed(lambda digest: prepared.rows(digest), digests)),
             Pair("as SQLAlchemy executes", baseline, timed(executed, digests)),
         ]
         results = compare(pairs, scale.pairs)

@@ -331,3 +331,18 @@ def test_nothing_made_where_nobody_handles_it(shop: Rig, monkeypatch: pytest.Mon
     monkeypatch.setattr(AccessDenied, "__init__", explode)
     for name, request in _refusals(shop).items():
         assert shop.status(**request) == STATUS[name]
+
+
+def test_handler_that_streams_gets_the_challenge_and_no_length_of_ours(rig: Rig) -> None:
+    """The length of our answer would cut off theirs."""
+
+    rig.app.get("/any")(rig.keys.require()(lambda: "ok"))
+
+    @rig.app.errorhandler(401)
+    def stream(error: AccessDenied) -> Response:
+        return Response(iter(["no ", "key"]), 401)
+
+    response = rig.call("/any")
+    assert response.text == "no key"
+    assert "Bearer" in response.headers["WWW-Authenticate"]
+    assert "Content-Length" not in response.headers

@@ -66,7 +66,8 @@ def test_answer(reason: Reason, desk: Desk) -> None:
     assert [value for name, value in headers if name == "WWW-Authenticate"] == challenges
     retry = [value for name, value in headers if name == "Retry-After"]
     assert retry == (["5"] if reason is Reason.UNAVAILABLE else [])
-    assert len(headers) == 2 + len(challenges) + len(retry)
+    assert [value for name, value in headers if name == "Content-Length"] == [str(len(answer.body))]
+    assert len(headers) == 3 + len(challenges) + len(retry)
 
 
 @pytest.mark.parametrize("reason", Reason)

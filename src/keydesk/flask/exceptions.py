@@ -102,5 +102,5 @@ EXCEPTIONS: dict[Reason, type[AccessDenied]] = {
 
 
 def response_of(answer: Answer) -> Response:
-    """Return an answer as a Flask response."""
-    return Response(answer.body, answer.status, answer.headers)
+    """Return an answer as a Flask response. Status line and length are given, so that nobody works them out again."""
+    return Response([answer.body], answer.status_line, answer.headers)

@@ -100,7 +100,8 @@ class Guard:
         exception = EXCEPTIONS[denied.reason]
         if self._is_handled(request, exception):
             # A handler shapes status and body; the challenge a 401 must have (RFC 9110) is put back if it drops it.
-            _add_headers(answer.headers, status=answer.status)
+            about_body = ("Content-Type", "Content-Length")
+            _add_headers(tuple(h for h in answer.headers if h[0] not in about_body), status=answer.status)
             raise exception(denied, answer)
         return response_of(answer)
 
@@ -110,7 +111,7 @@ class Guard:
         Asked beforehand, since raising costs more than everything else about a refusal. The answer cannot change:
         Flask refuses new handlers once it has served a request.
         """
-        place = (request.blueprint, exception)
+        place = (request.endpoint, exception)
         handled = self.handled.get(place)
         if handled is None:
             handled = self.handled[place] = self._has_handler(request, exception)
@@ -187,7 +188,7 @@ def _log(request: Request, denied: Denied) -> None:
     if not logger.isEnabledFor(logging.WARNING):
         return
     values = (
-        denied.reason.value,
+        denied.reason,
         denied.hint or "-",
         denied.key.id if denied.key else "-",
         _escaped(request.remote_addr),

@@ -86,10 +86,10 @@ class SecretFormat:
 
         Never more than that, whatever the text is: a text too short to keep twelve characters hidden gives `…`.
         """
-        if not _PRESENTABLE.fullmatch(text) or len(text) < MIN_CHARACTERS_FOR_HINT:
-            return "…"
-        if self._ours.fullmatch(text):
+        if text.startswith(self._start) and self._ours.fullmatch(text):
             return f"{text[: -RANDOM_CHARACTERS - CHECKSUM_CHARACTERS]}…{text[-4:]}"
+        if len(text) < MIN_CHARACTERS_FOR_HINT or not _PRESENTABLE.fullmatch(text):
+            return "…"
         return f"…{text[-4:]}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Select
@@ -39,29 +39,37 @@ class ReadConnections:
         Raises:
             StoreUnavailable: The database does not answer.
         """
+        try:
+            return self._read(sql, parameters)
+        except _DeadConnection:
+            # Where one is dead the others may be, too: after a restart of the server all are.
+            self.close()
+            self.engine.dispose()
+        except Exception:
+            with answering(self.engine):
+                raise
         with answering(self.engine):
-            try:
-                return self._read(sql, parameters)
-            except _DeadConnection:
-                # Where one is dead the others may be, too: after a restart of the server all are.
-                self.close()
-                self.engine.dispose()
-                return self._read(sql, parameters)
+            return self._read(sql, parameters)
 
     def _read(self, sql: str, parameters: Any) -> list[Any]:
-        connection = self._take()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._open()
         try:
             cursor = connection.cursor()
             cursor.execute(sql, parameters)
             rows: list[Any] = cursor.fetchall()
-            cursor.close()
         except BaseException as error:
             dead = self._is_dead(connection, error)
             self._discard(connection)
             if dead:
                 raise _DeadConnection(str(error)) from None
             raise
-        self._give_back(connection)
+        if self._own and len(self._idle) < _MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
         return rows
 
     def _is_dead(self, connection: Any, error: BaseException) -> bool:
@@ -70,22 +78,13 @@ class ReadConnections:
         driver_connection = connection if self._own else connection.dbapi_connection
         return isinstance(error, dialect.loaded_dbapi.Error) and dialect.is_disconnect(error, driver_connection, None)
 
-    def _take(self) -> Any:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pooled = self.engine.raw_connection()
+    def _open(self) -> Any:
+        pooled = self.engine.raw_connection()
         if not self._own:
             return pooled
         connection = pooled.dbapi_connection
         pooled.detach()
         return connection
-
-    def _give_back(self, connection: Any) -> None:
-        if self._own and len(self._idle) < _MAX_IDLE:
-            self._idle.append(connection)
-        else:
-            connection.close()
 
     def _discard(self, connection: Any) -> None:
         """Close a connection whose state is unknown."""
@@ -110,28 +109,38 @@ class PreparedRead:
 
     SQLAlchemy builds the statement; its execution layer is left out. It costs several times what SQLite needs to find
     a key, see docs/performance.md.
+
+    Args:
+        connections: To read on.
+        statement: Its columns make the rows.
+        names: Of its parameters, in the order in which they stand in it.
     """
 
-    def __init__(self, connections: ReadConnections, statement: Select[Any]) -> None:
+    def __init__(self, connections: ReadConnections, statement: Select[Any], *names: str) -> None:
         dialect = connections.engine.dialect
         compiled = statement.compile(dialect=dialect)
         self._connections = connections
         self._sql = str(compiled)
-        self._positions = getattr(compiled, "positiontup", None)
+        positions: Sequence[str] | None = getattr(compiled, "positiontup", None)
+        assert positions is None or tuple(positions) == names
+        self._names = names if positions is None else None
         self._processors = [
             (position, processor)
             for position, column in enumerate(statement.selected_columns)
             if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
         ]
 
-    def rows(self, values: Mapping[str, Any]) -> list[list[Any]]:
-        """Return all rows.
+    def rows(self, *values: str) -> list[list[Any]]:
+        """Return all rows, for these values of the parameters.
 
         Raises:
             StoreUnavailable: The database does not answer.
         """
-        parameters = values if self._positions is None else [values[name] for name in self._positions]
-        rows = [list(row) for row in self._connections.read(self._sql, parameters)]
+        parameters = values if self._names is None else dict(zip(self._names, values, strict=True))
+        found = self._connections.read(self._sql, parameters)
+        if not found:
+            return []
+        rows = [list(row) for row in found]
         for row in rows:
             for position, processor in self._processors:
                 if row[position] is not None:

@@ -111,6 +111,7 @@ metadata = MetaData(
     }
 )
 
+# Without rowids, SQLite finds a row in the tree of its primary key: one search instead of two.
 keys = Table(
     "keydesk_keys",
     metadata,
@@ -132,6 +133,7 @@ keys = Table(
     Column("revoke_reason", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Index(None, "owner", "id"),
+    sqlite_with_rowid=False,
     **_OPTIONS,
 )
 
@@ -145,6 +147,7 @@ secrets = Table(
     Column("hint", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
+    sqlite_with_rowid=False,
     **_OPTIONS,
 )
 

@@ -51,11 +51,12 @@ from .statements import (
     HEAD_ID,
     ended_keys,
     filtered,
+    key_id_of_digests,
+    key_id_of_first,
     key_of_digests,
     key_of_rows,
     key_with_secrets,
     position,
-    rows_of_first,
     whole_key,
 )
 
@@ -81,13 +82,15 @@ class SqlStore:
         self._connections = ReadConnections(engine, own=own)
         self._prepare_lock = threading.Lock()
         self._prepared = False
+        self._in_process = engine.dialect.name == "sqlite"
         self._by_digest: dict[int, PreparedRead] = {}
         self._moment = moments_of(engine)
         self._insert_keys = BulkInsert(engine, keys)
         self._insert_secrets = BulkInsert(engine, secrets)
         self._insert_events = BulkInsert(engine, events)
         self._head = PreparedRead(self._connections, position())
-        self._by_id = PreparedRead(self._connections, key_with_secrets().where(keys.c.id == bindparam("key_id")))
+        one_key = key_with_secrets().where(keys.c.id == bindparam("key_id"))
+        self._by_id = PreparedRead(self._connections, one_key, "key_id")
 
     # Reading, on the path of a request
 
@@ -98,12 +101,27 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        self._prepare()
-        read = self._by_digest.get(len(digests))
-        if read is None:
-            read = self._by_digest[len(digests)] = PreparedRead(self._connections, key_of_digests(len(digests)))
-        rows = read.rows({f"digest_{number}": digest for number, digest in enumerate(digests)})
-        return key_of_rows(rows_of_first(rows, digests) if len(rows) > 1 else rows)
+        if not self._prepared:
+            self._prepare()
+        read = self._by_digest.get(len(digests)) or self._read_by_digest(len(digests))
+        rows = read.rows(*digests)
+        if not rows:
+            return None
+        key_id = key_id_of_first(rows, digests)
+        if self._in_process:
+            return key_of_rows(self._by_id.rows(key_id))
+        return key_of_rows([row for row in rows if row[0] == key_id])
+
+    def _read_by_digest(self, count: int) -> PreparedRead:
+        """Make the read for so many digests.
+
+        SQLite is in this process: for an unknown secret it costs less to ask for the key's id first. Elsewhere each
+        statement is a round trip, so one asks for everything.
+        """
+        names = [f"digest_{number}" for number in range(count)]
+        statement = key_id_of_digests(names) if self._in_process else key_of_digests(names)
+        read = self._by_digest[count] = PreparedRead(self._connections, statement, *names)
+        return read
 
     def find_key(self, key_id: str) -> Key | None:
         """See `KeyStore.find_key`.
@@ -115,7 +133,7 @@ class SqlStore:
         if not KEY_ID.fullmatch(key_id):
             return None
         self._prepare()
-        return key_of_rows(self._by_id.rows({"key_id": key_id}))
+        return key_of_rows(self._by_id.rows(key_id))
 
     # Changing
 
@@ -236,7 +254,7 @@ class SqlStore:
 
     def _wake(self) -> None:
         """Replace the connections that died since the last use, while nothing is at stake."""
-        self._head.rows({})
+        self._head.rows()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -301,7 +319,7 @@ class SqlStore:
 
     def _position(self) -> tuple[int, str, int]:
         """Return the number and hash at the head, and the highest number of any row, all of one moment."""
-        ((number, own_hash, highest),) = self._head.rows({})
+        ((number, own_hash, highest),) = self._head.rows()
         return number or 0, own_hash or FIRST_HASH, highest or 0
 
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:

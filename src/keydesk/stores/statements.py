@@ -40,10 +40,10 @@ def key_with_secrets() -> Select[Any]:
     )
 
 
-def key_of_digests(count: int) -> Select[Any]:
-    """Return what selects the key that has a secret under one of `digest_0`, `digest_1` and so on."""
+def key_of_digests(names: Sequence[str]) -> Select[Any]:
+    """Return what selects the key that has a secret under one of the digests in the parameters of these names."""
     presented = secrets.alias("presented")
-    wanted: list[Any] = [bindparam(f"digest_{number}") for number in range(count)]
+    wanted: list[Any] = [bindparam(name) for name in names]
     return (
         select(*KEY_COLUMNS, *SECRET_COLUMNS)
         .select_from(presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id))
@@ -52,14 +52,26 @@ def key_of_digests(count: int) -> Select[Any]:
     )
 
 
-def rows_of_first(rows: Sequence[Sequence[Any]], digests: Sequence[str]) -> Sequence[Sequence[Any]]:
-    """Return the rows of the key that has the first of the digests that any has.
+def key_id_of_digests(names: Sequence[str]) -> Select[Any]:
+    """Return what selects the ids of keys with a secret under one of these digests, with those."""
+    wanted: list[Any] = [bindparam(name) for name in names]
+    return select(secrets.c.key_id, secrets.c.digest).where(secrets.c.digest.in_(wanted))
+
+
+def key_id_of_first(rows: Sequence[Sequence[Any]], digests: Sequence[str]) -> str:
+    """Return the id of the key that has the first of the digests that any has.
 
     Digests of one text under two peppers can be those of two keys, where a secret was imported under each.
+
+    Args:
+        rows: At least one, as `key_of_digests` or `key_id_of_digests` selects them.
+        digests: That were asked for.
     """
-    held = {row[DIGEST_PLACE]: row[0] for row in rows}
-    key_id = next(held[digest] for digest in digests if digest in held)
-    return [row for row in rows if row[0] == key_id]
+    if len(rows) == 1:
+        return str(rows[0][0])
+    place = DIGEST_PLACE if len(rows[0]) > DIGEST_PLACE else 1
+    held = {row[place]: row[0] for row in rows}
+    return str(next(held[digest] for digest in digests if digest in held))
 
 
 def key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:

@@ -39,9 +39,10 @@ _DETAILS_WITH_DATE = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A refusal as it goes out: status, detail for people, headers, and the body."""
+    """A refusal as it goes out: status, the same with its phrase, detail for people, headers, and the body."""
 
     status: int
+    status_line: str
     detail: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -87,7 +88,9 @@ class Answers:
         headers += [("WWW-Authenticate", challenge) for challenge in self._challenges(denied)]
         if denied.reason is Reason.UNAVAILABLE:
             headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
-        return Answer(status.value, detail, tuple(headers), json.dumps(problem).encode() + b"\n")
+        body = json.dumps(problem).encode() + b"\n"
+        headers.append(("Content-Length", str(len(body))))
+        return Answer(status.value, f"{status.value} {status.phrase}", detail, tuple(headers), body)
 
     def _detail(self, denied: Denied) -> str:
         if denied.reason is Reason.SCOPE_DENIED:

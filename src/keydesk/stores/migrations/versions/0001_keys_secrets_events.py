@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("revoke_reason", sa.Text, nullable=False),
         sa.Column("version", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_keydesk_keys"),
+        sqlite_with_rowid=False,
         **_MYSQL,
     )
     op.create_index("ix_keydesk_keys_owner_id", "keydesk_keys", ["owner", "id"])
@@ -75,6 +76,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id", "number", name="pk_keydesk_secrets"),
         sa.UniqueConstraint("digest", name="uq_keydesk_secrets_digest"),
         sa.ForeignKeyConstraint(["key_id"], ["keydesk_keys.id"], name="fk_keydesk_secrets_key_id"),
+        sqlite_with_rowid=False,
         **_MYSQL,
     )
     op.create_table(
