@@ -188,7 +188,7 @@ def _details_of(key: Key) -> dict[str, Any]:
     """Return all fields that are not empty, and the hint of the secret, for the event of a new key."""
     details: dict[str, Any] = {
         "name": key.name,
-        "environment": key.environment.value,
+        "environment": str(key.environment),
         "hint": key.secrets[0].hint,
     }
     for name in ("description", "scopes", "networks", "limits", "quotas", "expires_at"):

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, ClassVar
 
 # Made once: `json.dumps` makes a new one in each call that names separators.
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True, check_circular=False).encode
 
 FIRST_HASH = "0" * 64  # what the first row names as the hash before it
@@ -156,22 +156,20 @@ def hash_of(number: int, event: Event, previous_hash: str, details: str | None =
         number, event, previous_hash: See `ChainedEvent`.
         details: The event's details, where they are encoded already.
     """
-    content = [
-        number,
-        event.kind,
-        _in_utc(event.at),
-        event.actor,
-        event.key_id,
-        event.owner,
-        encode_details(event.details) if details is None else details,
-        previous_hash,
-    ]
-    return hashlib.sha256(_encode(content).encode()).hexdigest()
+    # What `json.dumps` makes of the list of these, with no spaces; put together by hand in a third of its time.
+    owner = "null" if event.owner is None else _quoted(event.owner)
+    told = _quoted(encode_details(event.details) if details is None else details)
+    content = (
+        f'[{number},{_quoted(event.kind)},"{_iso(event.at)}",{_quoted(event.actor)},{_quoted(event.key_id)},'
+        f'{owner},{told},"{previous_hash}"]'
+    )
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
-@lru_cache(maxsize=1024)  # the events of an import are all of one moment
-def _in_utc(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()
+@lru_cache(maxsize=256)
+def _iso(moment: datetime) -> str:
+    """All events of an import are of one moment."""
+    return moment.astimezone(UTC).isoformat()
 
 
 def encode_details(details: dict[str, Any]) -> str:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import uuid
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+
+from keydesk import HeldKey, InvalidField, KeydeskError
+from keydesk.cli import import_lines
+from keydesk.cli.import_formats import read_json_lines
+from keydesk.keys.digest import Digester
+from keydesk.keys.held import Mint
+from keydesk.keys.secret import SecretFormat
 
 from .conftest import PEPPER
 
@@ -215,3 +225,48 @@ def test_import_of_what_is_no_such_file(run, write, tmp_path):
     assert "does not exist" in run.refused("import", str(tmp_path / "none.csv"), code=2)
     assert "its name must end in .csv" in run.refused("import", write("keys.txt", "x"), code=2)
     assert "is a directory" in run.refused("import", str(tmp_path), code=2)
+
+
+def test_large_file_is_read_by_another_process_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both ways of reading give the same keys, problems with their lines, and count of weak secrets."""
+    path = tmp_path / "keys.jsonl"
+    rows: list[object] = [
+        {"secret": str(uuid.UUID(int=n, version=4)) + "x", "name": f"Client {n}", "scopes": ["orders:read"]}
+        for n in range(1, 2500)
+    ]
+    rows[700] = {"secret": "my-secret-api-key", "name": "Weak", "owner": "acme", "limits": ["5/minute"]}
+    rows[1300] = {"secret": "no good", "name": "Bad"}
+    rows[1301] = {"name": "Nothing"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n")
+    mint = Mint(SecretFormat(), Digester(current=b"p" * 32))
+    here = import_lines.Lines(path, read_json_lines, mint, datetime.now(UTC))
+    monkeypatch.setattr(import_lines, "LARGE_BYTES", 1)
+    told: list[tuple[int, ...]] = []
+    elsewhere = import_lines.Lines(path, read_json_lines, mint, here._now)
+    expected = list(here.read_here(lambda *_: None))
+    found = list(elsewhere.read(lambda *position: told.append(position)))
+    assert [line for line, _ in found] == list(range(1, 2501))
+    assert [(line, shown(held)) for line, held in found] == [(line, shown(held)) for line, held in expected]
+    assert [line for line, held in found if isinstance(held, InvalidField)] == [1301, 1302, 2500]
+    assert elsewhere.weak == here.weak >= 1
+    assert told
+    assert told[-1][1] == path.stat().st_size
+
+
+def shown(held: HeldKey | InvalidField) -> object:
+    return (type(held), str(held)) if isinstance(held, InvalidField) else held
+
+
+def test_large_file_whose_reader_dies_imports_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "keys.jsonl"
+    path.write_text("".join(json.dumps({"secret": str(uuid.uuid4()), "name": str(n)}) + "\n" for n in range(5000)))
+    monkeypatch.setattr(import_lines, "LARGE_BYTES", 1)
+    mint = Mint(SecretFormat(), Digester())
+    lines = import_lines.Lines(path, read_json_lines, mint, datetime.now(UTC)).read(lambda *_: None)
+    assert next(lines)[0] == 1
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(KeydeskError, match="nothing was imported"):
+        list(lines)

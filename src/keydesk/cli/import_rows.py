@@ -51,10 +51,7 @@ class RowParser:
             )
         if "name" not in given:
             raise InvalidField("name", "is missing; say what the client is called")
-        try:
-            shared = self._shared(*map(given.get, _SHARED))
-        except TypeError:  # lists, as JSON has them, are no keys of a cache
-            shared = self._shared(*(_hashable(name, given.get(name)) for name in _SHARED))
+        shared = self._shared_fields([given.get(name) for name in _SHARED])
         fields = KeyFields(
             name=parse_field("name", given["name"]),
             owner=parse_field("owner", given.get("owner")),
@@ -67,6 +64,13 @@ class RowParser:
             expires_at=parse_field("expires_at", given["expires_at"]) if "expires_at" in given else None,
         )
         return HeldKey(fields, self._secret(given))
+
+    def _shared_fields(self, values: list[Any]) -> KeyFields:
+        try:
+            # JSON has lists, which are no keys of a cache.
+            return self._shared(*[tuple(value) if type(value) is list else value for value in values])
+        except TypeError:  # something that cannot be in a list of texts: say what
+            return self._shared(*map(_hashable, _SHARED, values))
 
     def _secret(self, given: Mapping[str, Any]) -> Secret:
         text, sha256 = given.get("secret"), given.get("sha256")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import stat
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -13,14 +16,14 @@ from ..desk import Desk, HeldKey
 from ..errors import DuplicateSecret, ImportRefused, InvalidField
 from .command import command
 from .context import Run, actor
-from .import_formats import LineProblem, Reader, Unreadable, reader_of
-from .import_rows import RowParser
+from .import_formats import Reader, reader_of
+from .import_lines import EndsHere, Lines
 from .progress import progress_bar
 from .text import cell, counted
 
 MAX_PROBLEMS = 20
+_SWITCH_SECONDS = 0.0005
 REMEMBERED = 20_000  # digests handed to the store last: more than any store reads before it writes
-_TELL_EVERY = 1000
 
 
 @command(
@@ -73,17 +76,15 @@ class _Importer:
 
     def __init__(self, desk: Desk, path: Path, reader: Reader, tell: Callable[[int, int], None]) -> None:
         self._desk = desk
-        self._path = path
-        self._reader = reader
         self._tell = tell
-        self._parser = RowParser(desk.mint, desk.clock.now())
+        self._lines = Lines(path, reader, desk.mint, desk.clock.now())
         self._newest: deque[str] = deque(maxlen=REMEMBERED)
         self._last_line = 0
 
     @property
     def weak(self) -> int:
         """How many of the secrets could be guessed, if it were not for the pepper."""
-        return self._parser.weak
+        return self._lines.weak
 
     def run(self) -> int:
         """Import the file and return how many keys it had.
@@ -93,17 +94,18 @@ class _Importer:
             StoreError: The store cannot be changed or does not answer.
         """
         try:
-            return self._desk.import_keys(self._keys(), actor=actor())
+            with _at_full_speed():
+                return self._desk.import_keys(self._keys(), actor=actor())
         except DuplicateSecret as error:
             raise ImportRefused(self._duplicates(set(error.digests)), unread=True) from None
 
     def _keys(self) -> Iterator[HeldKey]:
         """Yield the keys of the file, up to the first line that cannot be used; read on for more such lines."""
         problems: list[tuple[int, str]] = []
-        for line, held in self._parsed():
+        for line, held in self._lines.read(self._tell):
             if isinstance(held, InvalidField):
                 problems.append((line, str(held)))
-                if len(problems) == MAX_PROBLEMS or isinstance(held, _EndsHere):
+                if len(problems) == MAX_PROBLEMS or isinstance(held, EndsHere):
                     raise ImportRefused(problems, unread=True)
             elif not problems:
                 self._newest.append(held.secret.digest)
@@ -113,26 +115,6 @@ class _Importer:
             raise ImportRefused(problems)
         if not self._last_line:
             raise ImportRefused([(1, "the file holds no keys")])
-
-    def _parsed(self) -> Iterator[tuple[int, HeldKey | InvalidField]]:
-        """Yield every line with its key or with what is wrong with it."""
-        size = self._path.stat().st_size
-        with self._path.open("rb") as file:
-            try:
-                for count, (line, given) in enumerate(self._reader(file)):
-                    if count % _TELL_EVERY == 0:
-                        self._tell(file.tell(), size)
-                    if isinstance(given, InvalidField):
-                        yield line, given
-                        continue
-                    try:
-                        held = self._parser.held_key(given)
-                    except InvalidField as error:
-                        yield line, error
-                    else:
-                        yield line, held
-            except Unreadable as error:
-                yield error.line, _EndsHere(error.problem)
 
     def _duplicates(self, taken: set[str]) -> list[tuple[int, str]]:
         """Read the file again and return the lines whose secret is taken, by another line or in the store.
@@ -144,7 +126,7 @@ class _Importer:
         suspects = taken.union(self._newest)
         problems: list[tuple[int, str]] = []
         first_lines: dict[str, int] = {}
-        for line, held in self._parsed():
+        for line, held in self._lines.read(self._tell):
             if line > self._last_line or isinstance(held, InvalidField):
                 break
             digest = held.secret.digest
@@ -157,5 +139,19 @@ class _Importer:
         return sorted(problems)[:MAX_PROBLEMS]
 
 
-class _EndsHere(LineProblem):
-    """The file cannot be read beyond this line."""
+@contextmanager
+def _at_full_speed() -> Iterator[None]:
+    """Set up this process for nothing but an import.
+
+    The collector of cycles is paused: the values of an import are in none, and it would look through all of them. And
+    threads take turns more often, since the one that writes needs little of the interpreter, but that little soon.
+    """
+    was_on, usual = gc.isenabled(), sys.getswitchinterval()
+    gc.disable()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+        if was_on:
+            gc.enable()

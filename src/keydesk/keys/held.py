@@ -11,7 +11,7 @@ from ..errors import InvalidField
 from .digest import PLAIN, Digester, parse_sha256
 from .record import MAX_SECRETS, Key, KeyFields, Secret, key_id_of_name, parse_fields
 from .secret import SecretFormat
-from .strength import STRONG_BITS, estimated_bits
+from .strength import is_strong
 
 SHA256_MARK = "sha256:"
 UNKNOWN_HINT = "…"
@@ -55,7 +55,7 @@ class Mint:
 
 def is_weak(text: str) -> bool:
     """Return whether a secret could be guessed from a plain SHA-256 of it: under 112 bits, see `strength`."""
-    return not text.startswith(SHA256_MARK) and estimated_bits(text) < STRONG_BITS
+    return not text.startswith(SHA256_MARK) and not is_strong(text)
 
 
 def keys_of_mapping(given: Mapping[str, Any], mint: Mint, now: datetime) -> list[Key]:

@@ -25,6 +25,8 @@ _MIXED_CASE = re.compile(r"[a-z][A-Z]|[A-Z][A-Z][a-z]")  # neither `word`, `Word
 _THREE_NUMBERS = re.compile(r"(?:[0-9]+[^0-9]+){2}[0-9]")
 
 _MIN_RANDOM_CHARACTERS = 19  # log2(64) * 19 = 114: whatever is shorter has fewer bits than asked for anyway
+_MIN_HEX_CHARACTERS = 28  # 4 bits each
+_MIN_DISTINCT = 5  # 5**2 > 16
 _MIN_PAIRS = 10
 _USUAL_SHARE = 0.65  # 2 in 100,000 random texts of one case reach it, and nearly all phrases
 # Put together by hand; three in four of the pairs of letters in the source of Python's library are among them.
@@ -57,6 +59,23 @@ def estimated_bits(text: str) -> float:
     symbols = min(symbols, len(set(text)) ** 2)
     counted = text.replace("-", "") if symbols <= 16 else text
     return len(counted) * math.log2(symbols)
+
+
+def is_strong(text: str) -> bool:
+    """Return whether a secret has at least 112 bits by `estimated_bits`.
+
+    Most random ones are seen to be strong at a glance: 28 characters that change between letters and numbers all the
+    time, over 16 symbols or more, make 112 bits at least. An import asks this of every line.
+    """
+    if (
+        len(text) - text.count("-") >= _MIN_HEX_CHARACTERS
+        and len(set(text)) >= _MIN_DISTINCT
+        and _THREE_NUMBERS.search(text)
+        and not text.isdigit()
+        and (text + text).find(text, 1) == len(text)
+    ):
+        return True
+    return estimated_bits(text) >= STRONG_BITS
 
 
 def _reads_as_words(text: str) -> bool:

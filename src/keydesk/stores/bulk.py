@@ -1,16 +1,17 @@
 """Room stores: many rows into one table, in one statement sent straight through the driver.
 
-SQLAlchemy builds the statement and converts the values. Its execution layer in between costs an import of a million
-keys as much time as the database does, see docs/performance.md.
+SQLAlchemy builds the statement and converts the values; its execution layer, which looks at every row, is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from itertools import chain
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Engine, Table
 from sqlalchemy.engine import Connection
@@ -18,6 +19,11 @@ from sqlalchemy.engine import Connection
 from .schema import Moment
 
 CACHE_KIBIBYTES = 64 * 1024
+MAX_PARAMETERS = 32_766  # that SQLite takes in one statement, since 3.32 of 2020
+
+
+T = TypeVar("T")
+Rows: TypeAlias = Sequence[tuple[Any, ...]]
 
 
 class BulkInsert:
@@ -35,6 +41,7 @@ class BulkInsert:
         positions = getattr(compiled, "positiontup", None)
         assert positions in (None, names)  # positional drivers take the rows as they are
         self._names = None if positions else names
+        self._many = engine.dialect.name == "sqlite"
 
     def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert the rows.
@@ -42,10 +49,44 @@ class BulkInsert:
         Raises:
             sqlalchemy.exc.DBAPIError: As from any other statement.
         """
-        if self._names is None:
-            connection.exec_driver_sql(self._sql, list(rows))
-        else:
+        if self._names is not None:
             connection.exec_driver_sql(self._sql, [dict(zip(self._names, row, strict=True)) for row in rows])
+        elif self._many and len(rows) > 1:
+            # SQLite works in this process, and lets its other threads run while a statement does: so few, large ones.
+            step = MAX_PARAMETERS // len(rows[0])
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                connection.exec_driver_sql(_many_rows(self._sql, len(part)), tuple(chain.from_iterable(part)))
+        else:
+            connection.exec_driver_sql(self._sql, list(rows))
+
+
+@lru_cache(maxsize=16)
+def _many_rows(insert: str, count: int) -> str:
+    """Return an INSERT of one row as one of many."""
+    head, values, row = insert.partition(" VALUES ")
+    return head + values + ", ".join([row] * count)
+
+
+@contextmanager
+def written_behind(write: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
+    """Hand out what writes in a thread of its own, one thing at a time: it returns while the last is being written.
+
+    Raises:
+        Exception: Whatever `write` raises, when the next thing is handed over or at the end of the block.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="keydesk-write") as thread:
+        pending: Future[None] | None = None
+
+        def hand_over(thing: T) -> None:
+            nonlocal pending
+            if pending is not None:
+                pending.result()
+            pending = thread.submit(write, thing)
+
+        yield hand_over
+        if pending is not None:
+            pending.result()
 
 
 def moments_of(engine: Engine) -> Callable[[datetime | None], Any]:

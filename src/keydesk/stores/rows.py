@@ -36,7 +36,7 @@ def key_row(key: Key, moment: Moments = _as_it_is) -> tuple[Any, ...]:
         key.name,
         key.owner,
         key.description,
-        key.environment.value,
+        str(key.environment),
         SEPARATOR.join(key.scopes),
         SEPARATOR.join(key.networks),
         SEPARATOR.join(map(str, key.limits)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import groupby, islice
 from operator import itemgetter
@@ -33,7 +33,7 @@ from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_
 from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page
 from . import migration
-from .bulk import BulkInsert, large_cache, moments_of
+from .bulk import BulkInsert, Rows, large_cache, moments_of, written_behind
 from .engines import answering, at_fork, create_sqlite_file, leave_pool, place, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .reading import PreparedRead, ReadConnections
@@ -60,7 +60,8 @@ from .statements import (
     whole_key,
 )
 
-_BATCH = 1000
+_BATCH = 2000
+_DIGEST_COLUMN = SECRET_COLUMNS.index(secrets.c.digest)
 _FAR = 2**62  # beyond every number of an event
 
 
@@ -145,16 +146,34 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        count, given = 0, iter(keys_)
-        with self._appending() as (connection, append), ExitStack() as stack:
-            while batch := list(islice(given, _BATCH)):
-                if not count and len(batch) == _BATCH:
-                    stack.enter_context(large_cache(connection))
-                self._insert_keys.run(connection, [key_row(key, self._moment) for key, _ in batch])
-                self._add_secrets(connection, [key for key, _ in batch])
-                append(event for _, event in batch)
-                count += len(batch)
-        return count
+        given = iter(keys_)
+        with self._appending() as (connection, link):
+
+            def rows_of(batch: Sequence[tuple[Key, Event]]) -> tuple[Rows, Rows, Rows]:
+                return (
+                    [key_row(key, self._moment) for key, _ in batch],
+                    [secret_row(key.id, s, self._moment) for key, _ in batch for s in key.secrets],
+                    link(event for _, event in batch),
+                )
+
+            def write(rows: tuple[Rows, Rows, Rows]) -> None:
+                self._insert_keys.run(connection, rows[0])
+                self._add_secrets(connection, rows[1])
+                self._insert_events.run(connection, rows[2])
+
+            first = list(islice(given, _BATCH))
+            if len(first) < _BATCH:
+                if first:
+                    write(rows_of(first))
+                return len(first)
+            # An import: while the database writes one batch, this thread makes the rows of the next.
+            count, batch = 0, first
+            with large_cache(connection), written_behind(write) as hand_over:
+                while batch:
+                    hand_over(rows_of(batch))
+                    count += len(batch)
+                    batch = list(islice(given, _BATCH))
+            return count
 
     def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
         """See `WritableKeyStore.change`.
@@ -167,7 +186,7 @@ class SqlStore:
         """
         if not KEY_ID.fullmatch(key_id):
             raise KeyNotFound(key_id)
-        with self._appending() as (connection, append):
+        with self._appending() as (connection, link):
             before = key_of_rows(connection.execute(key_with_secrets().where(keys.c.id == key_id)).all())
             if before is None:
                 raise KeyNotFound(key_id)
@@ -179,25 +198,23 @@ class SqlStore:
                 connection.execute(delete(keys).where(keys.c.id == key_id))
             else:
                 self._replace(connection, before, change.key)
-            append([change.event])
+            self._insert_events.run(connection, link([change.event]))
             return change.key
 
     def _replace(self, connection: Connection, before: Key, after: Key) -> None:
         connection.execute(update(keys).where(keys.c.id == after.id), key_values(after))
         if after.secrets != before.secrets:
             connection.execute(delete(secrets).where(secrets.c.key_id == after.id))
-            self._add_secrets(connection, [after])
+            self._add_secrets(connection, [secret_row(after.id, s, self._moment) for s in after.secrets])
 
-    def _add_secrets(self, connection: Connection, added: Sequence[Key]) -> None:
+    def _add_secrets(self, connection: Connection, rows: Rows) -> None:
         # PostgreSQL answers nothing within a transaction after an error in it. SQLite would copy every page it touches.
         postgresql = connection.dialect.name == "postgresql"
         try:
             with connection.begin_nested() if postgresql else nullcontext():
-                self._insert_secrets.run(
-                    connection, [secret_row(key.id, s, self._moment) for key in added for s in key.secrets]
-                )
+                self._insert_secrets.run(connection, rows)
         except IntegrityError:
-            raise DuplicateSecret(_taken(connection, added)) from None
+            raise DuplicateSecret(_taken(connection, rows)) from None
 
     def redigest(self, old: str, new: str, pepper_id: str) -> None:
         """See `WritableKeyStore.redigest`.
@@ -213,25 +230,29 @@ class SqlStore:
             connection.execute(update(secrets).where(secrets.c.digest == old).values(digest=new, pepper_id=pepper_id))
 
     @contextmanager
-    def _appending(self) -> Iterator[tuple[Connection, Callable[[Iterable[Event]], None]]]:
-        """Run a block in a transaction that holds the lock of the chain's head; it appends events as it goes."""
+    def _appending(self) -> Iterator[tuple[Connection, Callable[[Iterable[Event]], Rows]]]:
+        """Run a block in a transaction that holds the lock of the chain's head.
+
+        The block gets the connection and what makes rows of the next events, in order; inserting them is up to it.
+        """
         self._prepare()
         with answering(self.engine), self._locked() as connection:
             number, own_hash = connection.execute(
                 select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == HEAD_ID)
             ).one()
-            rows: list[ChainedEvent] = []
+            last: ChainedEvent | None = None
 
-            def append(added: Iterable[Event]) -> None:
-                nonlocal number, own_hash
-                rows[:] = chain(added, after=number, previous_hash=own_hash)
-                self._insert_events.run(connection, [event_row(row, self._moment) for row in rows])
-                number, own_hash = rows[-1].number, rows[-1].hash
+            def link(added: Iterable[Event]) -> Rows:
+                nonlocal last
+                after, previous_hash = (last.number, last.hash) if last else (number, own_hash)
+                linked = list(chain(added, after=after, previous_hash=previous_hash))
+                last = linked[-1]
+                return [event_row(row, self._moment) for row in linked]
 
-            yield connection, append
-            if rows:
+            yield connection, link
+            if last is not None:
                 connection.execute(
-                    update(chain_head).where(chain_head.c.id == HEAD_ID).values(number=number, hash=own_hash)
+                    update(chain_head).where(chain_head.c.id == HEAD_ID).values(number=last.number, hash=last.hash)
                 )
 
     @contextmanager
@@ -425,11 +446,10 @@ class SqlStore:
             self.engine.dispose()
 
 
-def _taken(connection: Connection, added: Sequence[Key]) -> list[str]:
-    """Return those of the digests of new keys that other keys have, or that are twice among themselves."""
-    digests = [secret.digest for key in added for secret in key.secrets]
-    ids = {key.id for key in added}  # the rows before the one that failed may be there already
-    rows = connection.execute(select(secrets.c.digest, secrets.c.key_id).where(secrets.c.digest.in_(digests)))
-    there = [digest for digest, key_id in rows if key_id not in ids]
+def _taken(connection: Connection, rows: Rows) -> list[str]:
+    """Return those of the digests of new secrets that other keys have, or that are twice among themselves."""
+    ids, digests = {row[0] for row in rows}, [row[_DIGEST_COLUMN] for row in rows]
+    found = connection.execute(select(secrets.c.digest, secrets.c.key_id).where(secrets.c.digest.in_(digests)))
+    there = [digest for digest, key_id in found if key_id not in ids]  # those before the one that failed may be there
     twice = (digest for digest, count in Counter(digests).items() if count > 1)
     return list(dict.fromkeys([*there, *twice]))
