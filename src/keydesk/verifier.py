@@ -51,10 +51,10 @@ class Verifier:
             key = self.store.find_by_digest(digests)
         except StoreError as error:
             logger.error("Keydesk cannot verify keys: %s", error)
-            return Denied(Reason.UNAVAILABLE, hint=self.secret_format.hint(text))
+            return Denied(Reason.UNAVAILABLE, hint=self.secret_format.hint_of_possible(text))
         secret = key.find_secret(digests) if key else None
         if key is None or secret is None:
-            return Denied(Reason.INVALID, hint=self.secret_format.hint(text))
+            return Denied(Reason.INVALID, hint=self.secret_format.hint_of_possible(text))
         if secret.digest != digests[0]:
             self._redigest(secret, digests[0])
         return self.judge(key, secret, requirement, client_address)

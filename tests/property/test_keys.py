@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import string
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from keydesk.errors import InvalidField
+from keydesk.events import encode_details
 from keydesk.keys.limits import MAX_COUNT, MAX_WINDOW_SECONDS, Limit, Period, Quota, parse_limit, parse_quota
 from keydesk.keys.networks import Networks
 from keydesk.keys.record import parse_fields
@@ -230,3 +232,24 @@ def test_parse_fields_refuses_or_takes_anything(fields: dict[str, Any], name: An
     except InvalidField:
         return
     assert 1 <= len(parsed.name) <= 200
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_details_are_the_json_that_the_library_makes(details: dict[str, Any]) -> None:
+    """What is hashed must not depend on who encodes it: rows are checked with what was read back."""
+    assert encode_details(details) == json.dumps(details, sort_keys=True, separators=(",", ":"))
+
+
+@given(st.text(max_size=60) | st.sampled_from(["kd_live_", "kd_test_"]).map(lambda s: s + "a" * 38))
+def test_hint_of_possible_is_the_hint(text: str) -> None:
+    secret_format = SecretFormat()
+    for possible in (text, secret_format.mint()):
+        if secret_format.is_possible(possible):
+            assert secret_format.hint_of_possible(possible) == secret_format.hint(possible)

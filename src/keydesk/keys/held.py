@@ -39,7 +39,7 @@ class Mint:
             return Secret(number, parse_sha256(text.removeprefix(SHA256_MARK)), PLAIN, UNKNOWN_HINT, now)
         if not self.secret_format.is_possible(text):
             raise InvalidField("secret", self._why_impossible(text))
-        hint = self.secret_format.hint(text)
+        hint = self.secret_format.hint_of_possible(text)
         return Secret(number, self.digester.digest(text), self.digester.pepper_id, hint, now)
 
     def _why_impossible(self, text: str) -> str:

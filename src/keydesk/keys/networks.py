@@ -38,7 +38,7 @@ class Networks:
         InvalidField: One of them is neither, has bits set behind its mask, or there are too many.
     """
 
-    __slots__ = ("_networks", "_texts")
+    __slots__ = ("_joined", "_networks", "_texts")
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         texts = [text.strip() for text in networks]
@@ -48,6 +48,7 @@ class Networks:
         everywhere = any(text in _EVERYWHERE for text in texts)
         self._networks = () if everywhere else tuple(sorted(parsed, key=lambda n: (n.version, n)))
         self._texts = tuple(_text(network) for network in self._networks)
+        self._joined = ",".join(self._texts)
 
     def allow(self, address: str | None) -> bool:
         """Return whether a client at this address may use the key. An address that is none is never on a list."""
@@ -76,6 +77,9 @@ class Networks:
 
     def __hash__(self) -> int:
         return hash(self._texts)
+
+    def __str__(self) -> str:
+        return self._joined
 
     def __repr__(self) -> str:
         return f"Networks({list(self._texts)!r})"

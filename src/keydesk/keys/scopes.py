@@ -43,7 +43,7 @@ class Scopes:
         InvalidField: One of them is not a grant, or there are too many.
     """
 
-    __slots__ = ("_exact", "_grants", "_starts")
+    __slots__ = ("_exact", "_grants", "_joined", "_starts")
 
     def __init__(self, grants: Iterable[str] = ()) -> None:
         self._grants = tuple(sorted(set(grants)))
@@ -57,6 +57,7 @@ class Scopes:
                     "or resource:* for all of its actions, or * for everything",
                 )
         self._exact = frozenset(self._grants)
+        self._joined = ",".join(self._grants)
         self._starts = tuple(grant[:-1] for grant in self._grants if grant.endswith("*"))
 
     def allow(self, requirement: str) -> bool:
@@ -85,6 +86,9 @@ class Scopes:
 
     def __hash__(self) -> int:
         return hash(self._grants)
+
+    def __str__(self) -> str:
+        return self._joined
 
     def __repr__(self) -> str:
         return f"Scopes({list(self._grants)!r})"

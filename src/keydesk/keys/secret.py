@@ -81,6 +81,12 @@ class SecretFormat:
             )
         return _PRESENTABLE.fullmatch(text) is not None
 
+    def hint_of_possible(self, text: str) -> str:
+        """Return what `hint` does, for a text that `is_possible` said yes to; in a third of the time."""
+        if text.startswith(self._start):
+            return f"{text[: -RANDOM_CHARACTERS - CHECKSUM_CHARACTERS]}…{text[-4:]}"
+        return f"…{text[-4:]}" if len(text) >= MIN_CHARACTERS_FOR_HINT else "…"
+
     def hint(self, text: str) -> str:
         """Return what may be shown of a secret: the prefix where it is ours, and the last four characters.
 

@@ -16,7 +16,7 @@ from ..keys.scopes import Scopes
 from ..keys.secret import Environment
 from .schema import keys, secrets
 
-SEPARATOR = ","
+SEPARATOR = ","  # that of `str(Scopes)` and `str(Networks)`, too
 # Columns in the order `key_of` and `secret_of` take them.
 KEY_COLUMNS = tuple(keys.c)
 SECRET_COLUMNS = tuple(secrets.c)
@@ -37,10 +37,10 @@ def key_row(key: Key, moment: Moments = _as_it_is) -> tuple[Any, ...]:
         key.owner,
         key.description,
         str(key.environment),
-        SEPARATOR.join(key.scopes),
-        SEPARATOR.join(key.networks),
-        SEPARATOR.join(map(str, key.limits)),
-        SEPARATOR.join(map(str, key.quotas)),
+        str(key.scopes),
+        str(key.networks),
+        SEPARATOR.join(map(str, key.limits)) if key.limits else "",
+        SEPARATOR.join(map(str, key.quotas)) if key.quotas else "",
         moment(key.created_at),
         moment(key.updated_at),
         moment(key.expires_at),
