@@ -36,6 +36,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_FOLDER], config.stash[_OWNER] = Path(given["servers"]), given["owner"]
 
 
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the settings of whoever runs it, nor those that say how the tests are run."""
+    for name in [name for name in os.environ if name.startswith(("KEYDESK_", "API_KEY", "FLASK_"))]:
+        monkeypatch.delenv(name)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["servers"] = str(node.config.stash[_FOLDER])

@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 
 import keydesk
 from keydesk.cli import keydesk as command_line
-from keydesk.settings import NAMES
 
 PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgb3ZlciB0aGlydHktdHdvIGJ5dGVz"
 
@@ -38,7 +37,7 @@ class CommandLine:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name in (*NAMES, "KEYDESK_CONFIG", "COLUMNS", "FORCE_COLOR"):
+    for name in ("COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     url = f"sqlite:///{tmp_path / 'keydesk.db'}"
     monkeypatch.setenv("KEYDESK_STORE", url)

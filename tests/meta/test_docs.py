@@ -71,8 +71,6 @@ def test_blocks_every_language_is_known() -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith(("KEYDESK_", "API_KEY", "FLASK_"))]:
-        monkeypatch.delenv(variable)
     namespace: dict[str, Any] = {"__name__": "documentation"}
     shell = Shell(tmp_path)
     try:
