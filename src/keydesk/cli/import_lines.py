@@ -6,6 +6,7 @@ happen at once.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
@@ -105,6 +106,7 @@ class Lines:
 def _send(sender: Connection, lines: Lines) -> None:
     """Run in a process of its own: read the lines and send them, some at a time; an empty batch ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the importing process gets it too, and ends this one
+    gc.disable()  # nothing of a line is in a cycle
     told: tuple[int, ...] = (0, 0)
     batch = []
 

@@ -22,7 +22,7 @@ from .progress import progress_bar
 from .text import cell, counted
 
 MAX_PROBLEMS = 20
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.001
 REMEMBERED = 20_000  # digests handed to the store last: more than any store reads before it writes
 
 

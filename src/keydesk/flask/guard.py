@@ -201,5 +201,6 @@ def _escaped(text: str | None) -> str:
     """Return a text that cannot begin a line of its own in a log or steer a terminal."""
     if text is None:
         return "-"
-    text = text[:_MAX_LOGGED_CHARACTERS]
+    if len(text) > _MAX_LOGGED_CHARACTERS:
+        text = text[:_MAX_LOGGED_CHARACTERS]
     return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Engine, Select
 from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.exc import SQLAlchemyError
 
 from .engines import answering, at_fork
 
@@ -40,19 +39,6 @@ class ReadConnections:
             StoreUnavailable: The database does not answer.
         """
         try:
-            return self._read(sql, parameters)
-        except _DeadConnection:
-            # Where one is dead the others may be, too: after a restart of the server all are.
-            self.close()
-            self.engine.dispose()
-        except Exception:
-            with answering(self.engine):
-                raise
-        with answering(self.engine):
-            return self._read(sql, parameters)
-
-    def _read(self, sql: str, parameters: Any) -> list[Any]:
-        try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._open()
@@ -61,16 +47,31 @@ class ReadConnections:
             cursor.execute(sql, parameters)
             rows: list[Any] = cursor.fetchall()
         except BaseException as error:
-            dead = self._is_dead(connection, error)
-            self._discard(connection)
-            if dead:
-                raise _DeadConnection(str(error)) from None
-            raise
+            return self._read_again(connection, error, sql, parameters)
         if self._own and len(self._idle) < _MAX_IDLE:
             self._idle.append(connection)
         else:
             connection.close()
         return rows
+
+    def _read_again(self, connection: Any, error: BaseException, sql: str, parameters: Any) -> list[Any]:
+        """Give up a connection that failed. Where it was dead, read on a new one; else raise what went wrong."""
+        dead = self._is_dead(connection, error)
+        self._discard(connection)
+        with answering(self.engine):
+            if not dead:
+                raise error
+            # Where one is dead the others may be, too: after a restart of the server all are.
+            self.close()
+            self.engine.dispose()
+            connection = self._open()
+            try:
+                cursor = connection.cursor()
+                cursor.execute(sql, parameters)
+                rows: list[Any] = cursor.fetchall()
+            finally:
+                self._discard(connection)
+            return rows
 
     def _is_dead(self, connection: Any, error: BaseException) -> bool:
         dialect = self.engine.dialect
@@ -79,7 +80,8 @@ class ReadConnections:
         return isinstance(error, dialect.loaded_dbapi.Error) and dialect.is_disconnect(error, driver_connection, None)
 
     def _open(self) -> Any:
-        pooled = self.engine.raw_connection()
+        with answering(self.engine):
+            pooled = self.engine.raw_connection()
         if not self._own:
             return pooled
         connection = pooled.dbapi_connection
@@ -146,7 +148,3 @@ class PreparedRead:
                 if row[position] is not None:
                     row[position] = processor(row[position])
         return rows
-
-
-class _DeadConnection(SQLAlchemyError):
-    """The connection was dead when it was used."""
