@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import socket
 import tempfile
 import threading
 import urllib.error
@@ -40,7 +41,7 @@ def main() -> int:
 def api(store: str, port: int) -> Iterator[tuple[str, Desk]]:
     """Run the sample API on a loopback port. Yields its address and its desk."""
     app = create_app(store)
-    server = make_server("127.0.0.1", port, app, threaded=True)
+    server = make_server("127.0.0.1", free_or_any(port), app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with app.app_context():
@@ -48,6 +49,17 @@ def api(store: str, port: int) -> Iterator[tuple[str, Desk]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def free_or_any(port: int) -> int:
+    """Return the port, or 0 for any free one where somebody else listens on it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
 
 
 def walk(url: str, desk: Desk) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -253,6 +254,17 @@ def test_demo_walks_and_prints_no_secret(tmp_path: Path) -> None:
     answers = re.findall(r"< (\d{3}) ", done.stdout)
     assert answers == ["401", "200", "403", "403", "200", "200", "401"]
     assert not re.search(r"kd_live_\w{38}", done.stdout)
+
+
+def test_demo_serves_on_another_port_where_its_own_is_taken(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    demo = load("demo.py")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert demo.free_or_any(port) == 0
+    assert demo.free_or_any(port) == port
 
 
 def test_examples_every_one_is_named_here() -> None:
