@@ -128,6 +128,8 @@ def _network(key: Key, denied: Denied | None, client_address: str | None) -> Che
     if address is None:
         found = f"{shown(client_address, 64)} is no address; allowed: {listed}"
         return Check("network", False, found, "give the address alone, without port or name, such as 203.0.113.7")
+    if address.is_unspecified:  # as a network it would mean everywhere
+        return Check("network", False, f"{address} is no client's address; allowed: {listed}", "give the real address")
     networks = " ".join(f"--network {network}" for network in (*key.networks, address))
     return Check(
         "network",

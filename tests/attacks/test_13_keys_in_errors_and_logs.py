@@ -148,7 +148,6 @@ def test_wrong_settings(settings: dict[str, Any], caplog: pytest.LogCaptureFixtu
     "settings",
     [
         {"API_KEY": UUID, "KEYDESK_STORE": "memory://"},
-        {"API_KEYS": {"Client-name-first": UUID}},
         {"KEYDESK_STORE": f"postgresql://user:{UUID}@["},
         {"API_KEY": UUID, "API_KEYS": {UUID: "again"}},
         {"API_KEY": "my-secret-api-key", "API_KEYS": {UUID: "a client"}},

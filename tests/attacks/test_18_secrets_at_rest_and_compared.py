@@ -29,6 +29,7 @@ LOOKED_AT = {
     ("cli/doctor.py", "pepper == PLAIN"),
     ("cli/doctor.py", "pepper in digester.known_pepper_ids"),
     ("cli/types.py", "redact(text) != text"),  # whether a text holds a secret: with itself, blanked
+    ("keys/held.py", "text == name"),  # an entry of a file with the name beside it, when it is read
     ("keys/networks.py", "text in _EVERYWHERE"),  # the text of a network
     ("keys/networks.py", "text not in _EVERYWHERE"),
     ("keys/networks.py", "str(network) != text"),

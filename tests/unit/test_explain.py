@@ -194,3 +194,14 @@ def test_no_check_holds_the_secret(desk: Desk) -> None:
     for asked in ({}, {"scopes": ["c:d"]}, {"client_address": "10.0.0.1"}):
         decision, checks = desk.explain(issued.secret, **asked)  # type: ignore[arg-type]
         assert issued.secret[8:40] not in repr(checks) + repr(decision)
+
+
+def test_network_fix_for_no_address_opens_nothing() -> None:
+    """0.0.0.0 on a list of networks means everywhere: no fix may put it there."""
+    desk = open_desk({"KEYDESK_STORE": "memory://"})
+    secret = desk.issue(name="Till", networks=["10.0.0.0/8"]).secret
+    for address in ("0.0.0.0", "::"):
+        _, checks = desk.explain(secret, client_address=address)
+        (network,) = [check for check in checks if check.name == "network"]
+        assert not network.passed
+        assert "update" not in network.fix

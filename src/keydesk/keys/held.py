@@ -75,6 +75,7 @@ def keys_of_mapping(given: Mapping[str, Any], mint: Mint, now: datetime) -> list
         try:
             fields = parse_fields({"name": value} if isinstance(value, str) else _table(value))
             entries = fields_of.setdefault(fields.name, [])
+            _require_right_way_round(text, fields.name)
             secret = mint.secret(text, number=len(entries) + 1, now=now)
             if secret.digest in taken:
                 raise InvalidField("secret", f"is the same as that of {taken[secret.digest]}; each needs its own")
@@ -85,6 +86,12 @@ def keys_of_mapping(given: Mapping[str, Any], mint: Mint, now: datetime) -> list
         if len(entries) > MAX_SECRETS:
             raise InvalidField(label, f"is one too many of its name; a key has at most {MAX_SECRETS} secrets")
     return [_key(name, entries, now) for name, entries in fields_of.items()]
+
+
+def _require_right_way_round(text: str, name: str) -> None:
+    """Refuse an entry whose name is a secret: it would be shown to people, and the real name would let callers in."""
+    if text == name or (is_weak(text) and " " not in name and is_strong(name)):
+        raise InvalidField("secret", "looks the wrong way round; write the secret first, then the name")
 
 
 def _table(value: object) -> Mapping[str, Any]:

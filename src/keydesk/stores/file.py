@@ -32,6 +32,10 @@ SETTLED_AFTER_SECONDS = 2.0
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
+# What a setting may be called, and no random secret is: letters and underscores only.
+_SETTING = re.compile(r"[A-Za-z_]{1,24}")
+
+
 class FileStore:
     """A store of the keys in a file: a mapping of secret, or `sha256:<hex>`, to a name or to a table of fields.
 
@@ -54,7 +58,9 @@ class FileStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._problem = ""
+        self._warning = ""
         self._weak = 0
+        self._index = KeyIndex()
         self._signature: tuple[int, int, int] | None = None
         self._unsettled = True
         self._looked_at = clock.monotonic()
@@ -123,8 +129,21 @@ class FileStore:
             raise InvalidField("file", f"has over {MAX_FILE_BYTES} bytes; keep so many keys in SQLite")
         given = _parse(self._path)
         index = KeyIndex(keys_of_mapping(given, self._mint, self._clock.now()))
+        if not self._signature[1] and len(self._index):
+            # An editor that empties the file before it writes; to mean no keys, write {}.
+            raise InvalidField("file", "is empty; write {} to mean that there are no keys")
         self._weak = sum(is_weak(text) for text in given)
+        self._warn(len(index))
         return index
+
+    def _warn(self, count: int) -> None:
+        """Say in the log, once until it changes, what lets nobody in or anybody guess."""
+        warning = f"{self._path} holds no keys: every request that needs one is refused" if not count else ""
+        if self._weak:
+            warning = f"{self._weak} of the keys in {self._path} could be guessed; replace them by random ones"
+        if warning and warning != self._warning:
+            logger.warning("%s", warning)
+        self._warning = warning
 
     def checks(self) -> list[Check]:
         """See `KeyStore.checks`."""
@@ -166,13 +185,25 @@ def _parse(path: Path) -> Mapping[str, Any]:
         raise InvalidField("file", f"is no TOML ({_place(error)})") from None
     except RecursionError:
         raise InvalidField("file", "is nested too deeply") from None
-    if isinstance(content, dict) and isinstance(content.get(SECTION), dict):
-        content = content[SECTION]
-    if content in (None, "") or (isinstance(content, dict) and SECTION in content):
-        content = {}
+    if isinstance(content, dict) and SECTION in content:
+        content = content[SECTION] or {}
+    elif isinstance(content, dict):
+        _require_secrets(content)
+    content = content or {}
     if not isinstance(content, dict):
         raise InvalidField("file", "must be a mapping of secret, or sha256:<hex>, to a name or to a table of fields")
     return content
+
+
+def _require_secrets(content: Mapping[Any, Any]) -> None:
+    """Refuse a configuration file without a part for keys: each of its settings would be a key, and let callers in."""
+    for position, text in enumerate(content, 1):
+        if _SETTING.fullmatch(str(text)):
+            raise InvalidField(
+                f"entry {position}",
+                f"looks like the name of a setting, not like a secret; in a file with more than keys, put those under "
+                f"`{SECTION}:`",
+            )
 
 
 def _place(error: Exception) -> str:
