@@ -114,3 +114,13 @@ def test_commands_inside_an_application_use_its_desk_and_leave_it_open(store, de
 @contextmanager
 def _nothing():
     yield
+
+
+def test_issue_where_the_secret_cannot_be_written_says_how_to_get_another(store: str) -> None:
+    """A full disk must not leave a key whose secret nobody has, with nothing said."""
+    program = str(Path(sys.executable).with_name("keydesk"))
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([program, "issue", "Lost"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "keydesk rotate key_" in " ".join(done.stderr.split())

@@ -92,7 +92,13 @@ def _hand_over(run: Run, issued: IssuedKey, now: datetime) -> None:
     else:
         run.err.print(key_table(issued.key, now))
         run.err.print()
-        click.echo(issued.secret)
+        try:
+            click.echo(issued.secret)
+        except OSError as error:
+            run.refuse(
+                f"{issued.key.id} was changed, but its new secret could not be written ({error.strerror}). Make one: "
+                f"`keydesk rotate {issued.key.id} --overlap 0s`"
+            )
     if run.out.is_terminal:
         run.err.print()
         run.note("Keep the secret now: it is not shown again.")
