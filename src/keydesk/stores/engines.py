@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -87,10 +88,29 @@ def _open_sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         # FULL, not NORMAL: a revoke that was confirmed must survive a power cut.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        _write_ahead(connection)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch the file to write-ahead logging, once in its life.
+
+    SQLite does not wait for its lock here: of two processes that open a new file at once, one is told that it is
+    locked. So it is asked again, for as long as it would have waited.
+    """
+    pause, attempts = 0.02, max(1, int(CONNECT_SECONDS / 0.02))
+    for attempt in range(1, attempts + 1):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+        except sqlite3.OperationalError:
+            if attempt == attempts:
+                raise
+            threading.Event().wait(pause)
+        else:
+            return
 
 
 def create_sqlite_file(engine: Engine) -> None:
