@@ -126,7 +126,7 @@ def _send(sender: Connection, lines: Lines) -> None:
 
 
 def _packed(line: int, held: HeldKey | InvalidField) -> tuple[Any, ...]:
-    """Return a line as a flat tuple: it travels in a quarter of the time that its objects take."""
+    """Return a line as a flat tuple: its objects would take longer to travel."""
     if isinstance(held, InvalidField):
         return line, type(held), held.field, held.problem
     f, s = held.fields, held.secret

@@ -82,7 +82,7 @@ class SecretFormat:
         return _PRESENTABLE.fullmatch(text) is not None
 
     def hint_of_possible(self, text: str) -> str:
-        """Return what `hint` does, for a text that `is_possible` said yes to; in a third of the time."""
+        """Return what `hint` does, for a text that `is_possible` said yes to, without asking again."""
         if text.startswith(self._start):
             return f"{text[: -RANDOM_CHARACTERS - CHECKSUM_CHARACTERS]}…{text[-4:]}"
         return f"…{text[-4:]}" if len(text) >= MIN_CHARACTERS_FOR_HINT else "…"

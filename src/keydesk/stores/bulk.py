@@ -21,7 +21,6 @@ from .schema import Moment
 CACHE_KIBIBYTES = 64 * 1024
 MAX_PARAMETERS = 32_766  # that SQLite takes in one statement, since 3.32 of 2020
 
-
 T = TypeVar("T")
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
 
