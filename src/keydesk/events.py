@@ -156,7 +156,7 @@ def hash_of(number: int, event: Event, previous_hash: str, details: str | None =
         number, event, previous_hash: See `ChainedEvent`.
         details: The event's details, where they are encoded already.
     """
-    # What `json.dumps` makes of the list of these, with no spaces; put together by hand, since an import does it for each key.
+    # What `json.dumps` makes of the list of these, put together by hand: an import does it for each key.
     owner = "null" if event.owner is None else _quoted(event.owner)
     told = _quoted(encode_details(event.details) if details is None else details)
     content = (
