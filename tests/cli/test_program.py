@@ -111,6 +111,12 @@ def test_commands_inside_an_application_use_its_desk_and_leave_it_open(store, de
     assert CliRunner().invoke(group, ["show", "--help"]).exit_code == 0
 
 
+def test_in_program_shows_a_command_of_both_doors_once():
+    both = "Run `keydesk db upgrade` (where `app.config` names the store: `flask keys db upgrade`). Or not."
+    assert in_program(both, "keydesk") == "Run `keydesk db upgrade`. Or not."
+    assert in_program(both, "flask keys") == "Run `flask keys db upgrade`. Or not."
+
+
 @contextmanager
 def _nothing():
     yield

@@ -120,6 +120,14 @@ def test_db_newer_than_the_code_is_refused(run, tmp_path):
     assert "newer than this Keydesk" in " ".join(run("doctor", code=1).stdout.split())
 
 
+def test_database_without_tables_names_the_command_once(run, tmp_path):
+    with sqlite3.connect(tmp_path / "keydesk.db") as connection:
+        connection.execute("CREATE TABLE keydesk_keys (id TEXT)")
+    connection.close()
+    said = run.refused("list")
+    assert said.count("`keydesk db upgrade`") == said.count("db upgrade") == 1
+
+
 # doctor
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,3 +69,15 @@ def test_a_worker_does_not_load_the_commands(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_flask_keys_on_a_database_without_tables_name_the_command_once(
+    new_rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "keys.db") as connection:
+        connection.execute("CREATE TABLE keydesk_keys (id TEXT)")
+    connection.close()
+    rig = new_rig(KEYDESK_STORE=f"sqlite:///{tmp_path}/keys.db")
+    result = rig.app.test_cli_runner().invoke(args=["keys", "list"])
+    assert result.exit_code == 1
+    assert result.stderr.count("`flask keys db upgrade`") == result.stderr.count("db upgrade") == 1

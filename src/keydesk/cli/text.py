@@ -19,6 +19,8 @@ WIDE_COLUMNS = 110
 # Commands named in messages of the core, which do not know where they are typed.
 _COMMANDS = "issue|list|show|update|rotate|disable|enable|revoke|delete|verify|events|import|prune|db|doctor"
 _NAMED = re.compile(rf"(?<![\w./-])keydesk (?=(?:{_COMMANDS})\b)")
+# One command as it is typed at each door, for messages that end in a log or a traceback too.
+_EITHER = re.compile(r"`keydesk ([^`]+)` \([^()]*`flask keys \1`\)")
 
 
 def console_of(stream: IO[str]) -> Console:
@@ -43,6 +45,7 @@ def cell(text: str, style: str = "") -> Text:
 
 def in_program(text: str, program: str) -> str:
     """Return a text with the commands it names as people type them here: `flask keys list` inside an application."""
+    text = _EITHER.sub(r"`keydesk \1`", text)
     return text if program == "keydesk" else _NAMED.sub(f"{program} ", text)
 
 

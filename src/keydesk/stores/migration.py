@@ -14,7 +14,8 @@ from ..errors import SchemaMismatch, StoreUnavailable
 from .engines import create_sqlite_file, transaction
 from .schema import REVISIONS, VERSION_TABLE, metadata
 
-_UPGRADE = "Run `keydesk db upgrade` (in a Flask app: `flask keys db upgrade`)."
+# Of the two, the doors of the command line show the one that they are: see `in_program` in cli/text.py.
+_UPGRADE = "Run `keydesk db upgrade` (where `app.config` names the store: `flask keys db upgrade`)."
 _LOCK_NUMBER = 0x6B657964  # "keyd": any number that other programs are unlikely to lock
 _one_at_a_time = threading.Lock()  # Alembic keeps the migration that runs in a global of its own
 _FOLDER = Path(__file__).parent / "migrations"
