@@ -98,6 +98,18 @@ class KeyStore(Protocol):
 
 
 @runtime_checkable
+class EditedKeyStore(KeyStore, Protocol):
+    """A store whose keys people write down somewhere, and which Keydesk only reads."""
+
+    def edited_in(self, key: Key | None = None) -> str:
+        """Return where people edit this key, or write down a new one.
+
+        That is the path of a file, or the name of a setting: `API_KEYS`, or `API_KEY`, where no fields fit.
+        """
+        ...
+
+
+@runtime_checkable
 class WritableKeyStore(KeyStore, Protocol):
     """A store that Keydesk can change. Each change and its event are in force together or not at all.
 

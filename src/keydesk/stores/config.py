@@ -34,6 +34,7 @@ class ConfigStore:
     def __init__(self, api_key: str | None, api_keys: Mapping[str, Any], mint: Mint, clock: Clock) -> None:
         given = {**({api_key: NAME_OF_SINGLE_KEY} if api_key else {}), **api_keys}
         self._clock = clock
+        self._single = bool(api_key) and api_key not in api_keys
         self._index = KeyIndex(keys_of_mapping(given, mint, clock.now()))
         self._weak = sum(is_weak(text) for text in given)
         if not given:
@@ -60,6 +61,10 @@ class ConfigStore:
             InvalidField: The cursor is none of this list, or the size is out of range.
         """
         return self._index.page(where, cursor=cursor, size=size, now=self._clock.now())
+
+    def edited_in(self, key: Key | None = None) -> str:
+        """See `EditedKeyStore.edited_in`."""
+        return "API_KEY" if self._single and key is not None and key.name == NAME_OF_SINGLE_KEY else "API_KEYS"
 
     def checks(self) -> list[Check]:
         """See `KeyStore.checks`."""
