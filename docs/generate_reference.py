@@ -48,7 +48,7 @@ def commands_page() -> str:
     """Return the reference of commands: what `--help` prints."""
     parts = [
         f"# Commands\n\n{NOTICE}\n\n`keydesk COMMAND` by itself, `flask keys COMMAND` inside an application. Exit code "
-        "0: done; 1: refused or not found; 2: wrong usage.\n"
+        "0: done; 1: refused or not found; 2: wrong usage; 130: interrupted.\n"
     ]
     parts += [_command_section(command, command.name or "") for command in sorted(COMMANDS, key=lambda c: c.name or "")]
     return "\n".join(parts)

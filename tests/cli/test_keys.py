@@ -6,8 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 
 import keydesk
+from keydesk.cli import keydesk as command_line
 
 from .conftest import CommandLine
 
@@ -171,6 +173,18 @@ def test_list_keeps_ids_whole_and_lines_short(run, monkeypatch, columns):
     assert ("orders:read" in output) == (columns == 120)
 
 
+@pytest.mark.parametrize("columns", ["20", "0", "²", "9" * 30, "-1", ""])
+def test_list_leaves_nothing_out_on_a_terminal_of_odd_width(run, monkeypatch, columns):
+    key = run.json("issue", "Mobile app", "--owner", "acme", "--expires", "2999-01-31")["key"]
+    run("revoke", key["id"])
+    monkeypatch.setenv("COLUMNS", columns)
+    output = run("list").stdout
+    for text in (key["id"], "Mobile app", "acme", "revoked", "2999-01-31"):
+        assert text in output
+    assert key["id"] in run("show", key["id"]).stdout
+    assert key["id"] in run("events").stdout
+
+
 def test_show_leaves_out_what_is_empty(run):
     key = issue(run)["key"]
     output = run("show", key["id"]).stdout
@@ -184,6 +198,18 @@ def test_show_leaves_out_what_is_empty(run):
 def test_show_unknown_key_says_where_to_look(run):
     assert "`keydesk list` shows the ids" in run.refused("show", UNKNOWN)
     assert "No key has the id" in run.refused("show", "x", "--json")
+
+
+def test_arguments_cannot_steer_the_terminal(store):
+    """Click prints some of them as they are; a script may have them from anywhere."""
+    for arguments in (
+        ["show", "x", "\x1b[2J\x07\u202e"],
+        ["list", "--s\x1b[2J\x07"],
+        ["issue", "A", "--scope", "\x9b2J"],
+    ):
+        result = CliRunner().invoke(command_line, arguments, color=True)
+        assert result.exit_code == 2
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(result.stderr)
 
 
 def test_texts_of_the_store_cannot_steer_the_terminal(run, desk):

@@ -13,6 +13,7 @@ from ..desk import Desk
 from ..settings import Settings, read_environment, read_settings
 from .commands import COMMANDS
 from .context import OPEN_DESK, PROGRAM, READ_SETTINGS
+from .streams import steady_streams
 
 
 @contextmanager
@@ -33,8 +34,8 @@ def _read_settings() -> Settings:
     "keydesk",
     epilog=(
         "Settings come from the environment, or from the TOML file that KEYDESK_CONFIG names; without any, keys are "
-        "kept in instance/keydesk.db. Exit codes: 0 done, 1 refused or not found, 2 wrong usage. Errors are text on "
-        "standard error, with --json too."
+        "kept in instance/keydesk.db. Exit codes: 0 done, 1 refused or not found, 2 wrong usage, 130 interrupted. "
+        "Errors are text on standard error, with --json too."
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -53,4 +54,5 @@ for _command in COMMANDS:
 
 def main() -> None:
     """Run the command line; the console script `keydesk`."""
-    keydesk(prog_name="keydesk")
+    with steady_streams():
+        keydesk(prog_name="keydesk")

@@ -1,21 +1,26 @@
 """Room cli: what all commands have in common: `--json`, examples in `--help`, and how they end.
 
 Whatever Keydesk refuses ends in exit code 1 and a message on standard error, as text, with `--json` too: a program
-looks at the exit code, and standard output then holds nothing. Wrong usage ends in click's exit code 2.
+looks at the exit code, and standard output then holds nothing. Wrong usage ends in click's exit code 2, and Ctrl-C in
+130, as shells have it.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from ..errors import KeydeskError
 from ..keys.secret import redact
-from .context import PROGRAM, current_run
-from .text import in_program
+from .context import PROGRAM, Run, current_run
+from .streams import reason
+from .text import clean, in_program
+
+INTERRUPTED = 130  # 128 + SIGINT
 
 
 class WithExamples(click.Command):
@@ -49,15 +54,16 @@ class Command(WithExamples):
         """Read the command line.
 
         Raises:
-            click.UsageError: It is wrong. A secret typed where none belongs is left out of the message.
+            click.UsageError: It is wrong. A secret typed where none belongs is left out of the message, and so is what
+                would steer the terminal.
         """
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             message = error.format_message()
-            if redact(message) == message:
+            if clean(redact(message)) == message:
                 raise
-            raise click.UsageError(redact(message), ctx) from None
+            raise click.UsageError(clean(redact(message)), ctx) from None
 
 
 def command(name: str, *, examples: Sequence[str], **settings: Any) -> Callable[[Callable[..., None]], Command]:
@@ -71,6 +77,12 @@ def command(name: str, *, examples: Sequence[str], **settings: Any) -> Callable[
                 function(run, **values)
             except KeydeskError as error:
                 run.refuse(str(error))
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                run.refuse(_of_system(error))
+            except KeyboardInterrupt:
+                _interrupted(run)
 
         made: Command = click.command(name, cls=Command, examples=examples, **settings)(callback)
         made.params.append(
@@ -79,3 +91,17 @@ def command(name: str, *, examples: Sequence[str], **settings: Any) -> Callable[
         return made
 
     return decorate
+
+
+def _of_system(error: OSError) -> str:
+    """Return what to say of what the system refused. It is not output: `Run` sees to that."""
+    if error.errno == errno.EBADF:
+        return "standard input is closed; send what is to be read there, such as `keydesk verify < secret.txt`"
+    return f"{error.filename or 'the system says'}: {reason(error)}"
+
+
+def _interrupted(run: Run) -> NoReturn:
+    if run.err.is_terminal:
+        run.err.print()  # the terminal has written ^C
+    run.note("Interrupted. `keydesk events` shows what was done before, if anything.")
+    raise click.exceptions.Exit(INTERRUPTED)

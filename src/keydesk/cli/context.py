@@ -26,7 +26,8 @@ from ..desk import Desk
 from ..keys.record import MAX_OWNER_CHARACTERS
 from ..keys.secret import redact
 from ..settings import Settings
-from .text import clean, console_of, in_program
+from .streams import ClosedOutput, not_written
+from .text import USUAL_COLUMNS, clean, console_of, in_program
 
 try:
     import pwd
@@ -60,12 +61,43 @@ class Run:
     err: Console
 
     def show(self, value: Any, for_people: Callable[[], RenderableType]) -> None:
-        """Print what was asked for: the value as one JSON document, or what `for_people` makes for them."""
-        if self.as_json:
-            # ASCII only: what is in the store cannot steer the terminal, and any encoding of standard output will do.
-            click.echo(json.dumps(value, indent=2))
-        else:
-            self.out.print(for_people())
+        """Print what was asked for: the value as one JSON document, or what `for_people` makes for them.
+
+        Raises:
+            click.exceptions.Exit: Standard output cannot be written; with code 1.
+            BrokenPipeError: Nobody reads it any more.
+        """
+        try:
+            if self.as_json:
+                self.print_json(value)
+            else:
+                self.out.print(for_people())
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            done = "Where the command changes something, that is done already: `keydesk events` shows it."
+            self.refuse(f"{not_written(error)} {done}")
+
+    def print_json(self, value: Any) -> None:
+        """Print a value as one JSON document.
+
+        Raises:
+            OSError: Standard output cannot be written.
+        """
+        # ASCII only: what is in the store cannot steer the terminal, and any encoding of standard output will do.
+        click.echo(json.dumps(value, indent=2))
+
+    def require_output(self) -> None:
+        """End a command whose answer could not be had again, before it does anything, where standard output is closed.
+
+        Raises:
+            click.exceptions.Exit: It is; with code 1.
+        """
+        if isinstance(sys.stdout, ClosedOutput):
+            self.refuse(
+                "standard output is closed, and the secret goes there; nothing was done. Open it, and run the command "
+                "again."
+            )
 
     def note(self, text: str) -> None:
         """Print a remark on standard error."""
@@ -89,7 +121,7 @@ def current_run(*, as_json: bool) -> Run:
         read_settings=meta[READ_SETTINGS],
         program=meta[PROGRAM],
         as_json=as_json,
-        out=console_of(sys.stdout),
+        out=console_of(sys.stdout, at_least=USUAL_COLUMNS),
         err=console_of(sys.stderr),
     )
 

@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+USUAL_LINES = 25
+USUAL_COLUMNS = 80  # under that a list would leave out parts of ids; a narrower terminal breaks its lines instead
 PIPE_COLUMNS = 10_000  # nobody looks at a pipe's width: let `grep` and `less -S` have whole lines
 WIDE_COLUMNS = 110
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 # Commands named in messages of the core, which do not know where they are typed.
 _COMMANDS = "issue|list|show|update|rotate|disable|enable|revoke|delete|verify|events|import|prune|db|doctor"
@@ -23,12 +26,28 @@ _NAMED = re.compile(rf"(?<![\w./-])keydesk (?=(?:{_COMMANDS})\b)")
 _EITHER = re.compile(r"`keydesk ([^`]+)` \([^()]*`flask keys \1`\)")
 
 
-def console_of(stream: IO[str]) -> Console:
-    """Return a console on a stream that takes texts as they are: no markup, no emoji codes, no highlighting."""
+def console_of(stream: IO[str], at_least: int = 1) -> Console:
+    """Return a console on a stream that takes texts as they are: no markup, no emoji codes, no highlighting.
+
+    Args:
+        stream: Where it writes.
+        at_least: How many columns it has at least, on however narrow a terminal.
+    """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")  # a terminal in Latin-1 gets escapes, not a traceback
-    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPE_COLUMNS
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
+    columns = os.environ.get("COLUMNS", "")
+    asked = int(columns) if _NUMBER.fullmatch(columns) else 0
+    width = min(asked, PIPE_COLUMNS) or (_terminal_columns(stream) if stream.isatty() else PIPE_COLUMNS)
+    # With both given, rich does not read COLUMNS and LINES, where it stumbles over what is no number.
+    width = max(width, at_least)
+    return Console(file=stream, width=width, height=USUAL_LINES, markup=False, emoji=False, highlight=False)
+
+
+def _terminal_columns(stream: IO[str]) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+    except (OSError, ValueError):
+        return USUAL_COLUMNS
 
 
 def clean(text: str) -> str:

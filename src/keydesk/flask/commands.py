@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import click
 from flask.cli import AppGroup
@@ -39,6 +41,18 @@ class KeysGroup(AppGroup):
         ctx.meta["keydesk.program"] = "flask keys"
         return super().get_command(ctx, cmd_name)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line of the group, which writes its help where that is asked for."""
+        with _streams().steady_streams():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, whatever state the standard streams are in."""
+        with _streams().steady_streams():
+            return super().invoke(ctx)
+
     @contextmanager
     def _open_desk(self) -> Iterator[Desk]:
         """Hand out the application's desk. It stays open: the application goes on using it."""
@@ -46,3 +60,7 @@ class KeysGroup(AppGroup):
 
     def _read_settings(self) -> Settings:
         return self._guard.settings
+
+
+def _streams() -> ModuleType:
+    return import_module("keydesk.cli.streams")
