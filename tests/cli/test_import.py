@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
+import signal
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -221,6 +223,15 @@ def test_import_names_the_line_of_a_secret_in_the_store(run, write):
     assert len(run.json("list")["keys"]) == 1
 
 
+def test_import_of_standard_input_or_a_pipe_says_what_to_do(run, tmp_path):
+    said = run.refused("import", "-", code=2)
+    assert "write the keys to a file first" in said
+    assert "keydesk import keys.csv" in said
+    os.mkfifo(tmp_path / "keys.csv")
+    assert "write the keys to a file first" in run.refused("import", str(tmp_path / "keys.csv"), code=2)
+    assert "Standard input and pipes are not read" in " ".join(run("import", "--help").stdout.split())
+
+
 def test_import_of_what_is_no_such_file(run, write, tmp_path):
     assert "does not exist" in run.refused("import", str(tmp_path / "none.csv"), code=2)
     assert "its name must end in .csv" in run.refused("import", write("keys.txt", "x"), code=2)
@@ -257,6 +268,24 @@ def test_large_file_is_read_by_another_process_with_the_same_result(
 
 def shown(held: HeldKey | InvalidField) -> object:
     return (type(held), str(held)) if isinstance(held, InvalidField) else held
+
+
+def test_large_file_whose_reader_gets_ctrl_c_from_its_first_moment_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A terminal sends it to both processes. The one that reads must neither end by it nor print a traceback."""
+    path = tmp_path / "keys.jsonl"
+    path.write_text("".join(json.dumps({"secret": str(uuid.uuid4()), "name": str(n)}) + "\n" for n in range(1500)))
+    monkeypatch.setattr(import_lines, "LARGE_BYTES", 1)
+    start = multiprocessing.context.SpawnProcess.start
+
+    def start_and_interrupt(process: multiprocessing.context.SpawnProcess) -> None:
+        start(process)
+        os.kill(process.pid, signal.SIGINT)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start_and_interrupt)
+    lines = import_lines.Lines(path, read_json_lines, Mint(SecretFormat(), Digester()), datetime.now(UTC))
+    assert len(list(lines.read(lambda *_: None))) == 1500
 
 
 def test_large_file_whose_reader_dies_imports_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

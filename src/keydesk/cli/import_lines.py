@@ -10,8 +10,9 @@ import gc
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -86,7 +87,8 @@ class Lines:
         context = multiprocessing.get_context("spawn")  # a fork would share the connections to the database
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_send, args=(sender, self), daemon=True)
-        process.start()
+        with _interrupts_held_back():
+            process.start()
         sender.close()
         try:
             while True:
@@ -103,9 +105,27 @@ class Lines:
             process.join()
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let a process that is started here inherit that Ctrl-C is not for it, from its first moment on.
+
+    The importing process gets Ctrl-C too, and ends it; by itself it would end with a traceback. Windows cannot hold
+    them back.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it lets them through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _send(sender: Connection, lines: Lines) -> None:
     """Run in a process of its own: read the lines and send them, some at a time; an empty batch ends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the importing process gets it too, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where none are held back; the importing process ends this one
     gc.disable()  # nothing of a line is in a cycle
     told: tuple[int, ...] = (0, 0)
     batch = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import stat
 import sys
 from collections import deque
@@ -26,15 +27,39 @@ _SWITCH_SECONDS = 0.001
 REMEMBERED = 20_000  # digests handed to the store last: more than any store reads before it writes
 
 
+class _ImportFile(click.Path):
+    """A regular file."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Return the path.
+
+        Raises:
+            click.BadParameter: It is `-`, is missing, cannot be read, or is a pipe, which cannot be read again, to say
+                which lines hold the same secret.
+        """
+        if value == "-":
+            self.fail(f"{_NO_STREAM}: `... > keys.csv`, then `keydesk import keys.csv`", param, ctx)
+        path = super().convert(value, param, ctx)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            self.fail(f"is no regular file. {_NO_STREAM}", param, ctx)
+        return path
+
+
+_NO_STREAM = "Standard input and pipes are not read, as a file is read twice; write the keys to a file first"
+
+
 @command(
     "import",
     examples=("keydesk import keys.csv", "keydesk import keys.yml", "keydesk import keys.jsonl --json"),
 )
-@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path))
+@click.argument("path", metavar="FILE", type=_ImportFile(exists=True, dir_okay=False, path_type=Path))
 def import_(run: Run, path: Path) -> None:
     """Take in keys that clients already hold.
 
-    All keys of a CSV, YAML or JSON lines FILE, or none of them. The suffix says what it is: .csv, .yml or .yaml,
+    All keys of a CSV, YAML or JSON lines FILE, or none of them. Standard input and pipes are not read: write the keys
+    to a file first, which only you can read, and remove it afterwards. The suffix says what it is: .csv, .yml or .yaml,
     .jsonl, .ndjson or .json-lines; always in UTF-8. Each key has `secret`, or `sha256` (of the secret, in hex), and
     `name`, and may have `owner`, `description`, `environment`, `scopes`, `networks`, `limits`, `quotas`,
     `expires_at` (an ISO time with offset) and, with `sha256`, `hint`.
@@ -51,8 +76,6 @@ def import_(run: Run, path: Path) -> None:
         raise click.BadParameter(
             "its name must end in .csv, .yml, .yaml, .jsonl, .ndjson or .json-lines", param_hint="FILE"
         )
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe cannot be read again, to say which lines hold the same secret
-        raise click.BadParameter("it is no regular file", param_hint="FILE")
     with run.open_desk() as desk, progress_bar(run, "Importing") as tell:
         importer = _Importer(desk, path, reader, tell)
         imported = importer.run()
