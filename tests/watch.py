@@ -1,7 +1,8 @@
 """The watch: no secret in any log line, message or repr that the suite produces, nor on standard error.
 
-What counts is a text of the shape of our secrets whose checksum is right. A test that must log one, to see it blanked,
-says so with `@pytest.mark.shows_secrets`.
+What counts is a text of the shape of our secrets whose checksum is right, and 16 characters of either end of a secret
+that somebody else made: one that the suite imported or presented, and that nobody could have guessed. A test that must
+log one, to see it blanked, says so with `@pytest.mark.shows_secrets`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from keydesk.errors import KeydeskError
-from keydesk.keys.secret import checksum
+from keydesk.keys.secret import SecretFormat, checksum
+from keydesk.keys.strength import is_strong
 
 _SHAPE = re.compile(r"[A-Za-z0-9_]*_(?:live|test)_[0-9A-Za-z]{38}")
 LEAKS: list[str] = []
+_END = 16  # a hint shows four; a message may cut a text short
+_FOREIGN: set[str] = set()
 
 
 def secrets_in(text: str) -> list[str]:
@@ -32,9 +36,21 @@ def secrets_in(text: str) -> list[str]:
     return found
 
 
+def remember(text: str) -> None:
+    """Watch for a secret that is not of our shape, from now on. A weak one might be any word: it is not watched for."""
+    if len(text) >= _END and is_strong(text) and not _SHAPE.search(text):
+        _FOREIGN.update((text[:_END], text[-_END:]))
+
+
+def foreign_in(text: str) -> list[str]:
+    """Return the hints of the ends of foreign secrets that a text holds."""
+    ends = (text[start : start + _END] for start in range(len(text) - _END + 1))
+    return [f"a foreign secret, …{end[-4:]}" for end in ends if end in _FOREIGN]
+
+
 def look_at(text: str, where: str) -> None:
     """Note what a text should not hold. The test that runs fails for it."""
-    LEAKS.extend(f"{hint} in {where}" for hint in secrets_in(text))
+    LEAKS.extend(f"{hint} in {where}" for hint in secrets_in(text) + foreign_in(text))
 
 
 def _look_at_record(record: logging.LogRecord) -> None:
@@ -50,6 +66,7 @@ def _look_at_record(record: logging.LogRecord) -> None:
 def begin() -> Callable[[], None]:
     """Begin to watch all log records and errors of this process; return what ends it."""
     make_record = logging.getLogRecordFactory()
+    is_possible = SecretFormat.is_possible
 
     def watched_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
@@ -60,11 +77,20 @@ def begin() -> Callable[[], None]:
         Exception.__init__(self, *args)
         look_at(f"{self} {self!r}", f"a {type(self).__name__}")
 
+    def watched_is_possible(self: SecretFormat, text: str) -> bool:
+        # The one place by which every text comes that is to be digested, whether imported or presented.
+        possible = is_possible(self, text)
+        if possible and not self.claims(text):
+            remember(text)
+        return possible
+
     logging.setLogRecordFactory(watched_record)
+    SecretFormat.is_possible = watched_is_possible  # type: ignore[method-assign]
     KeydeskError.__init__ = watched_init  # type: ignore[method-assign,assignment]
 
     def end() -> None:
         logging.setLogRecordFactory(make_record)
+        SecretFormat.is_possible = is_possible  # type: ignore[method-assign]
         del KeydeskError.__init__
 
     return end

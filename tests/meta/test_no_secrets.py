@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from keydesk import Desk, InvalidField, KeyNotFound, Refused, open_desk
+from keydesk.cli import keydesk as command_line
 from keydesk.keys.digest import Digester
 from keydesk.keys.held import Mint
 from keydesk.keys.secret import SecretFormat
@@ -109,6 +114,51 @@ def test_watch_sees_a_secret(prefix: str, leaks: list[str]) -> None:
         assert leaks, number
         assert all(secret[-20:] not in leak for leak in leaks)
         leaks.clear()
+
+
+@pytest.mark.shows_secrets
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "8f14e45f-ceea-467f-a8f2-0d4d3b1c9e7a",
+        hashlib.md5(b"a key of somebody else").hexdigest(),
+        base64.b64encode(hashlib.sha256(b"another").digest()).decode(),
+    ],
+)
+@pytest.mark.parametrize("how", ["verify", "import"])
+def test_watch_sees_a_secret_that_somebody_else_made(
+    desk: Desk, leaks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, how: str
+) -> None:
+    if how == "verify":
+        desk.verify(secret)
+    else:
+        monkeypatch.setenv("KEYDESK_STORE", "memory://")
+        (tmp_path / "keys.csv").write_text(f"secret,name\n{secret},Client\n")
+        assert CliRunner().invoke(command_line, ["import", str(tmp_path / "keys.csv")]).exit_code == 0
+    assert leaks == []
+    logger = logging.getLogger("some.other.logger")
+    ways = [
+        lambda: logger.error("refused %r", secret),
+        lambda: logger.error(f"?key={secret}&x"),
+        lambda: logger.error("%s", secret[:20]),
+        lambda: InvalidField("name", f"{secret!r} is no name"),
+        lambda: log_exception(logger, secret),
+        lambda: CliRunner().invoke(click.Command("c", callback=lambda: click.echo(secret))),
+        lambda: CliRunner().invoke(click.Command("c", callback=lambda: click.echo(secret, err=True))),
+    ]
+    for number, way in enumerate(ways):
+        way()
+        assert leaks, number
+        assert all(secret[-16:] not in leak for leak in leaks)
+        leaks.clear()
+
+
+def test_watch_takes_no_guessable_text_for_a_foreign_secret(desk: Desk, leaks: list[str]) -> None:
+    for text in ("my-secret-api-key-of-production", "Client", "1" * 40):
+        desk.verify(text)
+        watch.look_at(f"the client is called {text}", "here")
+    watch.look_at("…9e7a and 8f14e45f", "here")
+    assert leaks == []
 
 
 def log_exception(logger: logging.Logger, text: str) -> None:
