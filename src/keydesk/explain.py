@@ -1,18 +1,23 @@
 """Core: every check of a verification in order, each with what was found and the fix. For the person at the desk.
 
-It runs the same checks as the verifier, but all of them, where the verifier stops at the first that fails.
+It runs the same checks as the verifier, but all of them, where the verifier stops at the first that fails. What the
+fixes say is in `fixes.py`.
 """
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Sequence
+from datetime import datetime
 
+from . import fixes
 from .decision import Check, Decision, Denied, Reason
 from .errors import StoreError
 from .keys.networks import parse_address
-from .keys.record import Key, Secret, key_id_of_name
+from .keys.pasted import Pasted, find_pasted
+from .keys.record import Key, Secret
 from .keys.scopes import Requirement
 from .keys.secret import shown
+from .ports import KeyStore
 from .verifier import ANY_KEY, Verifier, check_network, check_scopes, check_status
 
 CHECK_NAMES = ("presented", "shape", "known", "status", "network", "scopes")
@@ -33,12 +38,14 @@ def explain(
         client_address: Where it would come from; None leaves the network check open.
     """
     decision = verifier.verify(text, requirement, client_address)
-    checks = [_presented(text), *(_shape(verifier, text) if text else [])]
-    if decision.key is None:
-        if checks[-1].passed and len(checks) == 2:
-            checks.append(_unknown(verifier, decision))
-    else:
-        checks += _about_key(verifier, decision.key, text or "", requirement, client_address)
+    checks = [_presented(text)]
+    if text:
+        pasted = None if decision.key else find_pasted(text, verifier.secret_format)
+        checks.append(_shape(verifier, text, pasted))
+        if decision.key is not None:
+            checks += _about_key(verifier, decision.key, text, requirement, client_address)
+        elif checks[-1].passed or decision.reason is Reason.UNAVAILABLE:
+            checks.append(_unknown(verifier, text, pasted, decision))
     not_reached = [Check(name, None, "not reached") for name in CHECK_NAMES[len(checks) :]]
     return decision, checks + not_reached
 
@@ -49,111 +56,132 @@ def _presented(text: str | None) -> Check:
     return Check("presented", False, "nothing", "send the secret in X-API-Key, or as Authorization: Bearer")
 
 
-def _shape(verifier: Verifier, text: str) -> list[Check]:
+def _shape(verifier: Verifier, text: str, pasted: Pasted | None) -> Check:
     secret_format = verifier.secret_format
-    ours = secret_format.claims(text)
-    if secret_format.is_possible(text):
-        found = "a secret of this desk, checksum right" if ours else "not made by this desk; perhaps imported"
-        return [Check("shape", True, f"{secret_format.hint(text)}: {found}")]
-    if ours:
-        return [
-            Check(
+    bare = pasted.secret if pasted else text
+    around = f", with {pasted.around} {pasted.where} it" if pasted else ""
+    without = f", without {pasted.around}" if pasted else ""
+    if secret_format.claims(bare):
+        if not secret_format.is_possible(bare):
+            return Check(
                 "shape",
                 False,
-                f"begins with {secret_format.prefix}_ but its length or checksum is wrong",
-                "copy the secret again, whole; a character is missing, added or changed",
+                f"begins with {secret_format.prefix}_ but its length or checksum is wrong{around}",
+                f"copy the secret again, whole{without}; a character is missing, added or changed",
             )
-        ]
-    return [
-        Check(
-            "shape",
-            False,
-            "empty, over 256 bytes, or with a space, a comma or something that is not printable ASCII",
-            "copy the secret again, without quotes, spaces or line ends",
-        )
-    ]
-
-
-def _unknown(verifier: Verifier, decision: Decision) -> Check:
-    if decision.reason is Reason.UNAVAILABLE:
-        try:
-            verifier.store.find_key(key_id_of_name(""))
-        except StoreError as error:
-            return Check("known", False, str(error), "run `keydesk doctor`")
-        return Check("known", False, "the store did not answer, and does so now", "try again")
+        found = f"{secret_format.hint(bare)}: a secret of this desk, checksum right{around}"
+        return Check("shape", not pasted, found, f"send the secret alone{without}" if pasted else "")
+    if secret_format.is_possible(text):
+        found = "not made by this desk; perhaps imported"
+        return Check("shape", True, f"{secret_format.hint(text)}: {found}")
+    if pasted and secret_format.is_possible(bare):
+        return Check("shape", False, f"not made by this desk{around}", f"send the secret alone{without}")
     return Check(
-        "known",
+        "shape",
         False,
-        "no key has this secret",
-        "see whether it was issued by another desk or under another pepper (`keydesk doctor`), or issue a new key",
+        "empty, over 256 bytes, or with a space, a comma or something that is not printable ASCII",
+        "copy the secret again, without quotes, spaces or line ends",
     )
+
+
+def _unknown(verifier: Verifier, text: str, pasted: Pasted | None, decision: Decision) -> Check:
+    try:
+        # Asked for the very same once more: what is wrong may be with its row alone.
+        key = _find(verifier, text)
+        bare = _find(verifier, pasted.secret) if pasted and key is None else None
+    except StoreError as error:
+        return Check("known", False, str(error), "mend that; `keydesk doctor` may say more")
+    if decision.reason is Reason.UNAVAILABLE or key is not None:
+        return Check("known", False, "the store did not answer, and does so now", "try again")
+    if pasted and bare is not None:
+        found = f"no key has this, but without the {pasted.around} {pasted.where} it {bare.name} ({bare.id}) has"
+        return Check("known", False, found, f"send the secret alone, without {pasted.around}")
+    return Check("known", False, "no key has this secret", fixes.write_down(verifier.store))
+
+
+def _find(verifier: Verifier, text: str) -> Key | None:
+    return verifier.store.find_by_digest(verifier.digester.candidates(text))
 
 
 def _about_key(
     verifier: Verifier, key: Key, text: str, requirement: Requirement, client_address: str | None
 ) -> list[Check]:
     secret = key.find_secret(verifier.digester.candidates(text)) or key.secrets[-1]
-    now = verifier.clock.now()
+    store, now = verifier.store, verifier.clock.now()
     return [
         Check("known", True, f"{key.name} ({key.id}), secret {secret.number}"),
-        _status(key, check_status(key, secret, now), secret),
-        _network(key, check_network(key, secret, client_address), client_address),
-        _scopes(key, check_scopes(key, secret, requirement), requirement),
+        _status(store, key, check_status(key, secret, now), secret, now),
+        _network(store, key, check_network(key, secret, client_address), client_address),
+        _scopes(store, key, check_scopes(key, secret, requirement), requirement),
     ]
 
 
-def _status(key: Key, denied: Denied | None, secret: Secret) -> Check:
+def _status(store: KeyStore, key: Key, denied: Denied | None, secret: Secret, now: datetime) -> Check:
+    """Say everything that keeps the key or this secret of it from being used, and not only the first."""
     if denied is None:
         ends = [moment for moment in (key.expires_at, secret.expires_at) if moment is not None]
         return Check("status", True, f"active until {min(ends).isoformat()}" if ends else "active")
-    since = f"{denied.reason} since {denied.since.isoformat()}" if denied.since else str(denied.reason)
-    if denied.reason is Reason.REVOKED:
+    if key.revoked_at is not None:
         because = f" ({key.revoke_reason})" if key.revoke_reason else ""
-        return Check("status", False, since + because, "a revoked key stays revoked; issue a new one")
-    if denied.reason is Reason.DISABLED:
-        return Check("status", False, since, f"keydesk enable {key.id}")
-    if denied.since == key.expires_at:
-        return Check("status", False, since, f"keydesk update {key.id} --expires 90d")
-    newest = key.secrets[-1].hint
-    return Check("status", False, f"this secret {since}: it was rotated", f"use the newer secret, {newest}")
+        found = f"revoked since {key.revoked_at.isoformat()}{because}"
+        return Check("status", False, found, fixes.issue_again(key, now))
+    found_and_fix = []
+    if key.disabled_at is not None:
+        found_and_fix.append((f"disabled since {key.disabled_at.isoformat()}", fixes.enable(store, key)))
+    if key.expires_at is not None and key.expires_at <= now:
+        found_and_fix.append((f"expired since {key.expires_at.isoformat()}", fixes.extend(store, key, now)))
+    if secret.expires_at is not None and secret.expires_at <= now:
+        ended = f"this secret expired since {secret.expires_at.isoformat()}: it was rotated"
+        found_and_fix.append((ended, fixes.replace_secret(store, key, secret, now)))
+    return Check(
+        "status",
+        False,
+        "; ".join(found for found, _ in found_and_fix),
+        "\n".join(fix for _, fix in found_and_fix),
+    )
 
 
-def _network(key: Key, denied: Denied | None, client_address: str | None) -> Check:
+def _network(store: KeyStore, key: Key, denied: Denied | None, client_address: str | None) -> Check:
     listed = ", ".join(key.networks) or "any address"
+    address = parse_address(client_address or "")
     if denied is None:
-        return Check("network", True, f"{client_address or 'no address given'}; allowed: {listed}")
+        given = "no address given" if client_address is None else address or shown(client_address, 64)
+        return Check("network", True, f"{given}; allowed: {listed}")
     if client_address is None:
-        return Check("network", False, f"no address given; allowed: {listed}", "say where the client is: --address")
-    address = parse_address(client_address)
+        return Check(
+            "network",
+            False,
+            f"no address given; allowed: {listed}",
+            "say where the client is, such as: --address 203.0.113.7",
+        )
     if address is None:
         found = f"{shown(client_address, 64)} is no address; allowed: {listed}"
         return Check("network", False, found, "give the address alone, without port or name, such as 203.0.113.7")
     if address.is_unspecified:  # as a network it would mean everywhere
         return Check("network", False, f"{address} is no client's address; allowed: {listed}", "give the real address")
-    networks = " ".join(f"--network {network}" for network in (*key.networks, address))
     return Check(
         "network",
         False,
-        f"{client_address} is not on the list: {listed}",
-        f"keydesk update {key.id} {networks}",
+        f"{address} is not on the list: {listed}",
+        fixes.give_more(store, key, "networks", [str(address)]),
     )
 
 
-def _scopes(key: Key, denied: Denied | None, requirement: Requirement) -> Check:
+def _scopes(store: KeyStore, key: Key, denied: Denied | None, requirement: Requirement) -> Check:
     held = ", ".join(key.scopes) or "none"
     if denied is None:
-        return Check(
-            "scopes",
-            True,
-            f"needed: {', '.join(requirement.scopes + requirement.any_of) or 'none'}; held: {held}",
-        )
-    lacking = key.scopes.missing(requirement.scopes)
-    if not any(scope in lacking or key.scopes.allow(scope) for scope in requirement.any_of):
-        lacking += requirement.any_of[:1]
-    scopes = " ".join(f"--scope {shlex.quote(scope)}" for scope in dict.fromkeys((*key.scopes, *lacking)))
+        return Check("scopes", True, f"needed: {_needed(requirement.scopes, requirement.any_of)}; held: {held}")
+    lacking, any_of = key.scopes.missing(requirement.scopes), requirement.any_of
+    if any(scope in lacking or key.scopes.allow(scope) for scope in any_of):
+        any_of = ()
     return Check(
         "scopes",
         False,
-        f"missing: {', '.join(denied.missing_scopes)}; held: {held}",
-        f"keydesk update {key.id} {scopes}",
+        f"missing: {_needed(lacking, any_of)}; held: {held}",
+        fixes.give_more(store, key, "scopes", lacking + any_of[:1]),
     )
+
+
+def _needed(scopes: Sequence[str], any_of: Sequence[str]) -> str:
+    one = f"{'one of ' if len(any_of) > 1 else ''}{', '.join(any_of)}"
+    return ", and ".join(filter(None, (", ".join(scopes), one))) or "none"

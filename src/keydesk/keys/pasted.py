@@ -35,10 +35,12 @@ class Pasted:
     Attributes:
         secret: It alone. Left out of the repr.
         around: What stands around it, in words, such as `double quotes`. Nothing of the text is repeated.
+        where: Where that stands: `in front of`, `behind` or `around`.
     """
 
     secret: str = field(repr=False)
     around: str
+    where: str
 
 
 def find_pasted(text: str, secret_format: SecretFormat) -> Pasted | None:
@@ -50,7 +52,8 @@ def find_pasted(text: str, secret_format: SecretFormat) -> Pasted | None:
     start, end = _find_ours(text, secret_format) or _bare(text)
     if start == end or end - start == len(text):
         return None
-    return Pasted(text[start:end], _in_words(text[:start], text[end:]))
+    where = "in front of" if end == len(text) else "around" if start else "behind"
+    return Pasted(text[start:end], _in_words(text[:start], text[end:]), where)
 
 
 def _find_ours(text: str, secret_format: SecretFormat) -> tuple[int, int] | None:

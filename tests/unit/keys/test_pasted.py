@@ -44,6 +44,13 @@ def test_what_is_around_is_named(around: str, words: str, secret: str) -> None:
     assert secret not in repr(pasted)
 
 
+@pytest.mark.parametrize(("around", "where"), [("'{}'", "around"), ("{}'", "behind"), ("Bearer {}", "in front of")])
+def test_where_it_stands_is_named(around: str, where: str) -> None:
+    pasted = find_pasted(around.format(SECRET), FORMAT)
+    assert pasted is not None
+    assert pasted.where == where
+
+
 @pytest.mark.parametrize("around", ["{}x", "KEY={}", 'curl -H "X-API-Key: {}" https://api.example', "kd_{}", "{},{}"])
 def test_ours_is_found_within_anything(around: str) -> None:
     pasted = find_pasted(around.format(SECRET, FORMAT.mint()), FORMAT)
