@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from ..decision import Check, Decision
@@ -33,9 +33,10 @@ MAX_INPUT_BYTES = 4096  # a secret has at most 256: enough to say that it is too
 def verify(run: Run, scopes: tuple[str, ...], any_of: tuple[str, ...], address: str | None) -> None:
     """Say whether a secret would pass, and if not, what to do.
 
-    Every check is shown, in order. The secret is read from standard input; at a terminal it is asked for and not
-    shown. It is never an argument, which would stay in the history of the shell. Exit code 0 only if the secret
-    would pass.
+    Every check is shown, in order, and under them each fix: a command to type as it stands, or the edit to make where
+    keys are in a file or in the configuration. The secret is read from standard input; at a terminal it is asked for
+    and not shown. It is never an argument, which would stay in the history of the shell. Exit code 0 only if the
+    secret would pass.
     """
     if click.get_current_context().args:
         raise click.UsageError("The secret is read from standard input, and never from the command line.")
@@ -49,7 +50,7 @@ def verify(run: Run, scopes: tuple[str, ...], any_of: tuple[str, ...], address: 
         "key": key_json(decision.key, now) if decision.key else None,
         "checks": [check_json(check, run.program) for check in checks],
     }
-    run.show(answer, lambda: Group(checks_table(checks, run.program), _outcome(decision)))
+    run.show(answer, lambda: _for_people(run, decision, checks))
     if not decision.allowed:
         raise click.exceptions.Exit(1)
 
@@ -69,28 +70,54 @@ def check_json(check: Check, program: str) -> dict[str, str | bool | None]:
         "name": check.name,
         "passed": check.passed,
         "found": check.found,
-        "fix": in_program(check.fix, program),
+        "fix": _fix(check, program),
     }
 
 
-def checks_table(checks: list[Check], program: str) -> RenderableType:
-    """Return checks as a table: a mark, what was looked at, what was found and, under it, what to do."""
+def checks_table(checks: list[Check], program: str, *, fixes: bool = True) -> RenderableType:
+    """Return checks as a table: a mark, what was looked at, what was found and, if asked for, under it what to do."""
     table = listing()
     table.add_column("", no_wrap=True)
     table.add_column("Check", no_wrap=True)
-    table.add_column("Found, and what to do", overflow="fold")
+    table.add_column("Found, and what to do" if fixes else "Found", overflow="fold")
     for check in checks:
         found = cell(in_program(check.found, program), "" if check.passed or check.fix else "dim")
-        if check.fix:
-            found.append("\n→ " + clean(in_program(check.fix, program)), style="bold")
+        if check.fix and fixes:
+            found.append("\n→ " + clean(_fix(check, program)), style="bold")
         table.add_row(_mark(check), cell(check.name), found)
     return table
+
+
+def _fix(check: Check, program: str) -> str:
+    """Return a fix with its commands as people type them here."""
+    lines = check.fix.split("\n")
+    # Of a line that is a command only the beginning: what is quoted in it is the name of a key.
+    return "\n".join(
+        line.replace("keydesk", program, 1) if line.startswith("keydesk ") else in_program(line, program)
+        for line in lines
+    )
 
 
 def _mark(check: Check) -> Text:
     if check.passed is None:
         return Text("!", style="bold yellow") if check.fix else Text("–", style="dim")
     return Text("✓", style="bold green") if check.passed else Text("✗", style="bold red")
+
+
+def _for_people(run: Run, decision: Decision, checks: list[Check]) -> RenderableType:
+    """Print the checks and, under them, each fix; return the outcome.
+
+    A fix is no part of the table, which breaks lines that are too long: of a command in two lines a shell would run
+    the first, and `update --scope a:b` takes every other scope away.
+    """
+    run.out.print(checks_table(checks, run.program, fixes=False))
+    for check in checks:
+        if check.fix:
+            run.out.print(Text(f"\nWhat to do about {check.name}:"))
+            for line in clean(_fix(check, run.program)).splitlines():
+                run.out.print(Text(f"  {line}", style="bold"), soft_wrap=True)
+    run.out.print()
+    return _outcome(decision)
 
 
 def _outcome(decision: Decision) -> Text:
