@@ -10,6 +10,7 @@ import click
 import keydesk
 import keydesk.flask
 from keydesk.cli.commands import COMMANDS
+from keydesk.errors import MAX_PROBLEMS
 from keydesk.settings import CONFIG_FILE, SETTINGS
 
 FOLDER = Path(__file__).parent / "reference"
@@ -35,8 +36,12 @@ def settings_page() -> str:
 {NOTICE}
 
 In a Flask application: `app.config`. Elsewhere: environment variables of the same name, or the TOML file that
-`{CONFIG_FILE}` names; the environment goes before the file. All problems are reported at once, each with its fix, and
-`keydesk doctor` shows what is in force.
+`{CONFIG_FILE}` names; the environment goes before the file. `{CONFIG_FILE}` itself is read from the environment only.
+
+All problems are reported at once, each with its fix: wrong settings, entries of `API_KEYS` or of a key file that cannot
+be used (the first {MAX_PROBLEMS}, and how many more), a database URL that cannot be read, a driver that is missing. A
+misspelt name is one of them in `app.config` and in the file, in which every name must be a setting. In the environment,
+where others put names too, a misspelt one is logged. `keydesk doctor` shows what is in force.
 
 | setting | kind | default | meaning |
 | --- | --- | --- | --- |

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, SystemClock
 from .desk import Desk
-from .errors import InvalidField, SettingsError
+from .errors import SettingsError
 from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
 from .ports import KeyStore
-from .settings import CONFIG_STORE, Settings, read_environment, read_settings
+from .settings import Settings, read_environment, survey_settings
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
 
@@ -38,25 +38,39 @@ def open_desk(settings: Mapping[str, Any] | None = None, *, clock: Clock | None 
         SettingsError: Settings cannot be used. All problems are in it, each with its fix.
     """
     given = read_environment() if settings is None else settings
-    return build_desk(read_settings(given, default_store=STAND_ALONE_STORE), clock=clock)
+    read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
+    return build_desk(read, problems=problems, clock=clock)
 
 
-def build_desk(settings: Settings, *, engine: Engine | None = None, clock: Clock | None = None) -> Desk:
+def build_desk(
+    settings: Settings, *, problems: Sequence[str] = (), engine: Engine | None = None, clock: Clock | None = None
+) -> Desk:
     """Return the desk of settings that were read before.
 
     Args:
-        settings: From `read_settings`.
+        settings: From `read_settings` or `survey_settings`.
+        problems: What the survey found. With them there is no desk; the store is only looked at, for what else is
+            wrong.
         engine: Keep keys in this SQLAlchemy engine's database, whatever `settings.store` says.
         clock: What tells the time; the system's by default.
 
     Raises:
-        SettingsError: The store cannot be opened with these settings.
+        SettingsError: There are problems, or the store cannot be opened with these settings. All are in it.
     """
-    if (settings.api_key or settings.api_keys) and (engine is not None or settings.store != CONFIG_STORE):
-        logger.warning("API_KEY and API_KEYS are not read: keys are kept elsewhere, as KEYDESK_STORE or engine= says")
     clock = clock or SystemClock()
     mint = Mint(SecretFormat(settings.prefix), Digester(current=settings.pepper, previous=settings.previous_peppers))
-    return Desk(store=_open_store(settings, engine, mint, clock), mint=mint, clock=clock)
+    try:
+        store = _open_store(settings, engine, mint, clock)
+    except SettingsError as error:
+        raise SettingsError([*problems, *error.problems]) from None
+    if problems:
+        store.close()
+        raise SettingsError(problems)
+    if isinstance(store, ConfigStore):
+        store.warn()
+    elif settings.api_key or settings.api_keys:
+        logger.warning("API_KEY and API_KEYS are not read: keys are kept elsewhere, as KEYDESK_STORE or engine= says")
+    return Desk(store=store, mint=mint, clock=clock)
 
 
 def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> KeyStore:
@@ -68,10 +82,7 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
     if kind == "memory":
         return MemoryStore(clock)
     if kind == "config":
-        try:
-            return ConfigStore(settings.api_key, settings.api_keys, mint, clock)
-        except InvalidField as error:
-            raise SettingsError([f"API_KEY or API_KEYS: {error}"]) from None
+        return ConfigStore(settings.api_key, settings.api_keys, mint, clock)
     if kind == "file":
         from .stores.file import FileStore
 
@@ -79,4 +90,8 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
     from .stores.engines import open_engine
     from .stores.sql import SqlStore
 
-    return SqlStore(open_engine(settings.store), clock, own=True)
+    try:
+        return SqlStore(open_engine(settings.store), clock, own=True)
+    except ValueError:  # its message would show what stands behind the `?`, and that may be a password
+        problem = "KEYDESK_STORE has an option behind its ? that cannot be one; correct it or take it out"
+        raise SettingsError([problem]) from None

@@ -22,6 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+MAX_PROBLEMS = 20  # of one list of entries
+
 _KEY_ID = re.compile(r"key_[0-9a-f]{28}")
 
 
@@ -35,6 +37,13 @@ class SettingsError(KeydeskError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("Keydesk cannot start with these settings:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def first_problems(problems: Sequence[str]) -> list[str]:
+    """Return the problems of one list of entries: the first 20, and how many more there are."""
+    more = len(problems) - MAX_PROBLEMS
+    rest = [f"{more} more entries cannot be used; mend those above first"] if more > 0 else []
+    return [*problems[:MAX_PROBLEMS], *rest]
 
 
 class InvalidField(KeydeskError, ValueError):
@@ -95,7 +104,11 @@ class StoreReadOnly(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The store does not answer, or not in time."""
+    """The store does not answer, or not in time. `problem` says why, without the advice where to see more."""
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        self.problem = problem
+        super().__init__(f"{problem}. {advice}" if advice else problem)
 
 
 class SchemaMismatch(StoreError):

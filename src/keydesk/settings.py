@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import base64
 import difflib
+import functools
 import json
+import logging
 import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidField, SettingsError
+from .errors import InvalidField, SettingsError, first_problems
 from .keys.digest import parse_pepper
-from .keys.secret import SecretFormat
+from .keys.secret import SecretFormat, redact, shown
+
+logger = logging.getLogger("keydesk")
 
 CONFIG_FILE = "KEYDESK_CONFIG"
 CONFIG_STORE = "config://"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _REALM = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # what needs no escaping in a quoted string, RFC 9110
-_STORES = ("memory", "config", "file", "sqlite", "postgresql", "mysql", "mariadb")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLACELESS = ("memory", "config")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+_STORES = "memory://, config://, file:keys.yml, sqlite:///path, postgresql+psycopg:// or mysql+pymysql://"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+_OURS = "KEYDESK_"
+# Above what Kubernetes makes of the names of services: KEYDESK_PORT is 0.80 near, KEYDESK_STORE_PORT 0.84.
+_NEAR = 0.85
+_LONG_NAME = 60  # no setting is named like what is longer
+# In the place of a wrong one. Not the default, which may have been changed since secrets of others begin with kd_ too.
+_PREFIX_INSTEAD = "wrong"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,51 +70,113 @@ class Settings:
         return f"Settings(header={self.header!r}, prefix={self.prefix!r})"
 
 
-def read_settings(given: Mapping[str, Any], *, default_store: str) -> Settings:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Settings as they were given, not yet read, and what is wrong with the place they are from."""
+
+    values: Mapping[str, Any] = field(repr=False)
+    problems: tuple[str, ...] = ()
+
+
+def read_settings(given: Mapping[str, Any] | Given, *, default_store: str) -> Settings:
     """Return the settings of a mapping such as `app.config`; names that are not ours are passed over.
 
     Args:
-        given: Setting names to values; texts are read as in the environment.
+        given: Setting names to values; texts are read as in the environment. Or what `read_environment` returned.
         default_store: The store where neither `KEYDESK_STORE` nor `API_KEY` nor `API_KEYS` is there.
 
     Raises:
         SettingsError: One or more settings cannot be used. All problems are in it.
     """
-    problems = _unknown(given)
+    settings, problems = survey_settings(given, default_store=default_store)
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def survey_settings(given: Mapping[str, Any] | Given, *, default_store: str) -> tuple[Settings, list[str]]:
+    """Return the settings as `read_settings` does, and what is wrong with them, each problem with its fix.
+
+    Where there are problems, the settings only serve to look for more of them, see `build_desk`: something harmless
+    is in the place of each wrong one.
+    """
+    if not isinstance(given, Given):
+        given = Given(given, tuple(_unknown(given)))
+    problems = list(given.problems)
     values: dict[str, Any] = {}
     for setting in SETTINGS:
         try:
-            values[setting.field] = setting.read(given.get(setting.name))
+            values[setting.field] = setting.read(given.values.get(setting.name))
         except InvalidField as error:
-            problems.append(f"{setting.name} {error.problem}")
+            problems.append(f"{setting.name} {redact(error.problem)}")
+        except SettingsError as error:
+            problems += [f"{setting.name}, {problem}" for problem in error.problems]
     if values.get("previous_peppers") and values.get("pepper", b"") is None:
-        problems.append("KEYDESK_PREVIOUS_PEPPERS needs KEYDESK_PEPPER, the one that took their place")
-    if problems:
-        raise SettingsError(problems)
+        problems.append("KEYDESK_PREVIOUS_PEPPERS needs KEYDESK_PEPPER, the one that took their place; set it too")
+    for setting in SETTINGS:
+        values.setdefault(setting.field, _PREFIX_INSTEAD if setting.field == "prefix" else setting.read(None))
     if not values["store"]:
-        values["store"] = CONFIG_STORE if "API_KEY" in given or "API_KEYS" in given else default_store
-    return Settings(**values)
+        values["store"] = CONFIG_STORE if {"API_KEY", "API_KEYS"} & given.values.keys() else default_store
+    return Settings(**values), problems
 
 
-def read_environment(environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+def read_environment(environ: Mapping[str, str] | None = None) -> Given:
     """Return our settings from the environment, over those of the TOML file that `KEYDESK_CONFIG` names.
 
-    Names in the environment that only look like ours, such as those Kubernetes makes for a service called keydesk,
-    are passed over; `keydesk doctor` lists them.
-
-    Raises:
-        SettingsError: The file cannot be read.
+    A name in the environment that is nearly one of ours is logged, once. Those that only look like ours, such as those
+    Kubernetes makes for a service called keydesk, are passed over; `keydesk doctor` lists them. What is wrong with the
+    file is found in the result, so that it can be reported with everything else.
     """
     environ = os.environ if environ is None else environ
-    given: dict[str, Any] = {}
-    if path := environ.get(CONFIG_FILE):
-        try:
-            given.update(tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            problem = error.strerror if isinstance(error, OSError) else "it is no TOML in UTF-8"
-            raise SettingsError([f"{CONFIG_FILE} names {path}, which cannot be read: {problem}"]) from None
-    given.update((name, environ[name]) for name in NAMES if name in environ)
-    return given
+    for name in environ:
+        if name.upper().startswith(_OURS) and name not in {*NAMES, CONFIG_FILE}:
+            _warn_of(name)
+    path = environ.get(CONFIG_FILE)
+    file = _read_file(path) if path else Given({})
+    return Given({**file.values, **{name: environ[name] for name in NAMES if name in environ}}, file.problems)
+
+
+def _read_file(path: str) -> Given:
+    try:
+        held = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError):
+            problem = f"{error.strerror}; correct the path, or put a file there that this user may read"
+        else:  # without the parser's own message: it may quote the line, and that may hold a secret
+            place = re.search(r"line \d+", str(error))
+            problem = f"it is no TOML in UTF-8{f', see {place[0]}' if place else ''}; correct it there"
+        return Given({}, (f"{CONFIG_FILE} names {path}, which cannot be read: {problem}",))
+    wrong = [_unknown_in_file(name, at, path) for at, name in enumerate(held, 1) if name not in NAMES]
+    return Given({name: held[name] for name in NAMES if name in held}, tuple(first_problems(wrong)))
+
+
+def _unknown_in_file(name: str, position: int, path: str) -> str:
+    """Return what is wrong with a name in the file. One that is not like ours is not shown: it may be a secret."""
+    if name == CONFIG_FILE:
+        return f"{CONFIG_FILE} is read from the environment only; take it out of the file {path}"
+    if near := _nearest(name):
+        return f"{name} in the file {path} is no setting; did you mean {near}?"
+    if name.startswith(_OURS):
+        return f"{redact(name)[:_LONG_NAME]} in the file {path} is no setting of this version; take it out"
+    fix = "take it out, or write it under [API_KEYS] if it is a key"
+    return f"entry {position} of the file {path} is no setting; {fix}"
+
+
+@functools.cache
+def _warn_of(name: str) -> None:
+    """Log a name in the environment that is nearly ours, once. A start does not fail for it: somebody else may have it.
+
+    The cache keeps as many names as the environments of a process have, which are few.
+    """
+    if near := _nearest(name):
+        logger.warning("%s in the environment is not read; did you mean %s?", name, near)
+
+
+def _nearest(name: str) -> str | None:
+    """Return the setting that somebody meant, if one is near: misspelt, in lower case, without or with `KEYDESK_`."""
+    name = name.upper().replace("-", "_")[:_LONG_NAME]
+    forms = (name, _OURS + name, name.removeprefix(_OURS))
+    return next((near[0] for form in forms if (near := difflib.get_close_matches(form, NAMES, 1, _NEAR))), None)
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
@@ -112,27 +187,39 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
 def _unknown(given: Mapping[str, Any]) -> list[str]:
     problems = []
     for name in given:
-        if isinstance(name, str) and name.startswith("KEYDESK_") and name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
-            problems.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+        if not isinstance(name, str) or not name.upper().startswith(_OURS) or name in NAMES:
+            continue
+        if name == CONFIG_FILE:
+            fix = "write what the file holds here, in its place"
+            problems.append(f"{CONFIG_FILE} is read from the environment only; {fix}")
+        elif near := _nearest(name):
+            problems.append(f"{name} is no setting; did you mean {near}?")
+        else:
+            problems.append(f"{redact(name)[:_LONG_NAME]} is no setting of this version; take it out")
     return problems
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise InvalidField(name, f"must be text, not {type(value).__name__}")
+        raise InvalidField(name, f"must be text, not {type(value).__name__}; write one text, in quotes")
     return value.strip()
 
 
 def _store(value: Any) -> str:
     store = "" if value is None else _text(value, "store")
-    kind = store.partition(":")[0].partition("+")[0]
-    if store and kind not in _STORES:
-        # Not the value: a database URL holds a password, and somebody may have pasted a secret.
-        begins = f"begins with {kind}:" if re.fullmatch(r"[a-z]{1,12}", kind) and ":" in store else "is no store"
-        raise InvalidField("store", f"{begins}; it must begin with one of {', '.join(_STORES)}")
-    if kind == "file" and not store.lower().endswith((".yml", ".yaml", ".toml")):
-        raise InvalidField("store", f"names the file {store[5:85]!r}; its name must end in .yml, .yaml or .toml")
+    scheme, colon, rest = store.partition(":")
+    kind = scheme.partition("+")[0]
+    # No message shows the value but where it is a file: a URL holds a password, and somebody may have pasted a secret.
+    if _CONTROL.search(store):
+        raise InvalidField("store", "holds control characters; take them out")
+    if kind in _PLACELESS and store != f"{kind}://":
+        raise InvalidField("store", f"begins with {kind}, which needs :// and nothing behind it; write {kind}://")
+    if kind == "file" and not (scheme == kind and colon and rest.lower().endswith((".yml", ".yaml", ".toml"))):
+        problem = f"names the file {shown(rest, 80)}" if scheme == kind else "is no store"
+        raise InvalidField("store", f"{problem}; write file: and a name that ends in .yml, .yaml or .toml")
+    if store and kind not in (*_PLACELESS, "file", *_DATABASES):
+        begins = f"begins with {kind}:" if re.fullmatch(r"[a-z]{1,12}", kind) and colon else "is no store"
+        raise InvalidField("store", f"{begins}; write {_STORES}")
     return store
 
 
@@ -148,8 +235,9 @@ def _api_keys(value: Any) -> Mapping[str, Any]:
             raise InvalidField("api_keys", 'is no JSON; write {"the-secret": "Name of the client"}') from None
     if value is None:
         return {}
-    if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value):
-        raise InvalidField("api_keys", "must be a mapping of secret to name, or to a table of fields")
+    if not isinstance(value, Mapping):  # its entries are looked at one by one, see `keys_of_mapping`
+        problem = "must be a mapping of secret to name, or to a table of fields"
+        raise InvalidField("api_keys", f'{problem}; write {{"the-secret": "Name of the client"}}')
     return value
 
 
@@ -169,9 +257,20 @@ def _pepper(value: Any) -> bytes | None:
 def _peppers(value: Any) -> tuple[bytes, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
+    if isinstance(value, bytes):
+        value = [value]
     if value is not None and not isinstance(value, Sequence):
-        raise InvalidField("previous_peppers", "must be a list of peppers, or one text with commas between them")
-    return tuple(filter(None, map(_pepper, value or ())))
+        problem = f"must be a list, not {type(value).__name__}"
+        raise InvalidField("previous_peppers", f"{problem}; write a list of peppers, or one text with commas between")
+    peppers, problems = [], []
+    for number, one in enumerate(value or (), 1):
+        try:
+            peppers.append(_pepper(one))
+        except InvalidField as error:
+            problems.append(f"number {number} {error.problem}")
+    if problems:
+        raise SettingsError(problems)
+    return tuple(filter(None, peppers))
 
 
 def _header(value: Any) -> str:
@@ -196,14 +295,15 @@ def _query_parameter(value: Any) -> str | None:
 def _realm(value: Any) -> str:
     realm = "api" if value is None else _text(value, "realm")
     if not _REALM.fullmatch(realm):
-        raise InvalidField("realm", "must be 1 to 64 printable ASCII characters without quotes and backslashes")
+        problem = "must be 1 to 64 printable ASCII characters without quotes and backslashes"
+        raise InvalidField("realm", f"{problem}; write for example api")
     return realm
 
 
 def _boolean(value: Any) -> bool:
     text = "" if value is None else str(value).strip().lower()
     if text not in _TRUE + _FALSE:
-        raise InvalidField("boolean", f"must be true or false, not {str(value)[:40]!r}")
+        raise InvalidField("boolean", f"is neither true nor false: {shown(str(value))}; write true or false")
     return text in _TRUE
 
 

@@ -150,6 +150,25 @@ def test_settings_problems_all_at_once() -> None:
     assert len(raised.value.problems) == 6
 
 
+def test_settings_problems_with_those_of_the_store() -> None:
+    app = Flask("app")
+    app.config.update(
+        KEYDESK_HEADER="X API Key",
+        KEYDESK_CONFIG="keydesk.toml",
+        API_KEYS={"a,b": "One", "c,d": "Two", "f8Zr2QxY7LmN4vBc6KpW9sTd1HjG3aEu": {"scope": "a:b", "name": "Three"}},
+    )
+    with pytest.raises(SettingsError) as raised:
+        Keydesk(app)
+    assert [problem.split(":")[0] for problem in raised.value.problems] == [
+        "KEYDESK_CONFIG is read from the environment only; write what the file holds here, in its place",
+        "KEYDESK_HEADER is no header name",
+        "API_KEYS, entry 1",
+        "API_KEYS, entry 2",
+        "API_KEYS, entry 3",
+    ]
+    assert "keydesk" not in app.extensions
+
+
 def test_settings_are_of_the_app(new_rig: Callable[..., Rig]) -> None:
     rig = _view(new_rig(KEYDESK_HEADER="X-Shop-Key", KEYDESK_REALM="shop", KEYDESK_PREFIX="my_shop"))
     secret = rig.secret()

@@ -15,10 +15,9 @@ from flask.views import View
 from ..build import build_desk
 from ..clock import Clock
 from ..desk import Desk
-from ..errors import SettingsError
 from ..keys.scopes import Requirement
 from ..redaction import RedactSecrets
-from ..settings import Settings, read_settings
+from ..settings import survey_settings
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers
 from .access import Access, access_of, note, note_guarded
@@ -66,10 +65,12 @@ class Keydesk:
         """
         if NAME in app.extensions:
             raise RuntimeError("This application has a Keydesk already. Call init_app once for each application.")
-        settings = _read_settings(app, engine)
+        settings, problems = survey_settings(app.config, default_store=f"sqlite:///{app.instance_path}/keydesk.db")
+        if engine is not None and app.config.get("KEYDESK_STORE"):
+            problems.insert(0, "KEYDESK_STORE is not read, since an engine was given; remove one or the other")
         guard = Guard(
             app=app,
-            desk=build_desk(settings, engine=engine, clock=clock),
+            desk=build_desk(settings, problems=problems, engine=engine, clock=clock),
             settings=settings,
             credentials=CredentialReader(header=settings.header, query_parameter=settings.query_parameter),
             answers=Answers(realm=settings.realm, header=settings.header),
@@ -153,18 +154,6 @@ def _guard() -> Guard:
     if guard is None:
         raise RuntimeError("Keydesk does not know this application. Call keys.init_app(app) first.")
     return guard  # type: ignore[no-any-return]
-
-
-def _read_settings(app: Flask, engine: Engine | None) -> Settings:
-    default_store = f"sqlite:///{app.instance_path}/keydesk.db"
-    if engine is None or not app.config.get("KEYDESK_STORE"):
-        return read_settings(app.config, default_store=default_store)
-    problems = ["KEYDESK_STORE is not read, since an engine was given; remove one or the other"]
-    try:
-        read_settings(app.config, default_store=default_store)
-    except SettingsError as error:
-        problems += error.problems
-    raise SettingsError(problems)
 
 
 @functools.cache

@@ -49,7 +49,7 @@ def parse_sha256(text: str) -> str:
         InvalidField: Not 64 hex characters.
     """
     if not _SHA256_HEX.fullmatch(text):
-        raise InvalidField("sha256", "is not a SHA-256: it needs 64 hex characters")
+        raise InvalidField("sha256", "is not a SHA-256; write its 64 hex characters")
     return text.lower()
 
 

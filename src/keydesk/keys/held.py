@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ..errors import InvalidField
+from ..errors import InvalidField, SettingsError, first_problems
 from .digest import PLAIN, Digester, parse_sha256
 from .record import MAX_SECRETS, Key, KeyFields, Secret, key_id_of_name, parse_fields
 from .secret import SecretFormat
@@ -44,13 +44,13 @@ class Mint:
 
     def _why_impossible(self, text: str) -> str:
         if not text:
-            return "is empty"
+            return "is empty; write the secret, or sha256: and its SHA-256 in hex"
         if self.secret_format.claims(text):
             return (
                 f"begins with {self.secret_format.prefix}_ as the secrets of this desk do, but has another length or "
                 "a wrong checksum; copy it again, or set KEYDESK_PREFIX to something else"
             )
-        return "cannot be sent in a header: use 1 to 256 printable ASCII characters without space or comma"
+        return "cannot be sent in a header; use 1 to 256 printable ASCII characters without space or comma"
 
 
 def is_weak(text: str) -> bool:
@@ -58,38 +58,58 @@ def is_weak(text: str) -> bool:
     return not text.startswith(SHA256_MARK) and not is_strong(text)
 
 
-def keys_of_mapping(given: Mapping[str, Any], mint: Mint, now: datetime) -> list[Key]:
+def keys_of_mapping(
+    given: Mapping[str, Any], mint: Mint, now: datetime, *, place: Callable[[int], str] = "entry {}".format
+) -> list[Key]:
     """Return the keys of a mapping of secret, or `sha256:<hex>`, to a name or to a table of fields.
 
     Entries of one name are one key with several secrets, as during a rotation. They must agree in everything but
     `expires_at`, which then ends the secret and not the key.
 
+    Args:
+        given: The mapping.
+        mint: How secrets are digested.
+        now: When the keys were made.
+        place: Names an entry in a message, by its position from 1.
+
     Raises:
-        InvalidField: An entry cannot be used. The message names it by its position: where somebody wrote name and
-            secret the wrong way round, its name is the secret.
+        SettingsError: Entries cannot be used. All are in it, up to 20, each named by its place: where somebody wrote
+            name and secret the wrong way round, its name is the secret.
     """
     fields_of: dict[str, list[tuple[KeyFields, Secret]]] = {}
     taken: dict[str, str] = {}
+    problems = []
     for position, (text, value) in enumerate(given.items(), 1):
-        label = f"entry {position}"
+        here = place(position)
         try:
             fields = parse_fields({"name": value} if isinstance(value, str) else _table(value))
-            entries = fields_of.setdefault(fields.name, [])
+            entries = fields_of.get(fields.name, [])
             _require_right_way_round(text, fields.name)
             secret = mint.secret(text, number=len(entries) + 1, now=now)
             if secret.digest in taken:
                 raise InvalidField("secret", f"is the same as that of {taken[secret.digest]}; each needs its own")
+            if len(entries) == MAX_SECRETS:
+                raise InvalidField("secret", f"is one too many of its name; a key has at most {MAX_SECRETS} secrets")
         except InvalidField as error:
-            raise InvalidField(label, str(error)) from None
-        taken[secret.digest] = label
-        entries.append((fields, secret))
-        if len(entries) > MAX_SECRETS:
-            raise InvalidField(label, f"is one too many of its name; a key has at most {MAX_SECRETS} secrets")
-    return [_key(name, entries, now) for name, entries in fields_of.items()]
+            problems.append(f"{here}: {error}")
+        else:
+            taken[secret.digest] = here
+            fields_of.setdefault(fields.name, []).append((fields, secret))
+    keys = []
+    for name, entries in fields_of.items():
+        try:
+            keys.append(_key(name, entries, now))
+        except InvalidField as error:
+            problems.append(f"{taken[entries[0][1].digest]}: {error}")
+    if problems:
+        raise SettingsError(first_problems(problems))
+    return keys
 
 
-def _require_right_way_round(text: str, name: str) -> None:
+def _require_right_way_round(text: object, name: str) -> None:
     """Refuse an entry whose name is a secret: it would be shown to people, and the real name would let callers in."""
+    if not isinstance(text, str):  # in app.config it may be anything
+        raise InvalidField("secret", f"must be text, not {type(text).__name__}; write it in quotes")
     if text == name or (is_weak(text) and " " not in name and is_strong(name)):
         raise InvalidField("secret", "looks the wrong way round; write the secret first, then the name")
 
@@ -97,7 +117,7 @@ def _require_right_way_round(text: str, name: str) -> None:
 def _table(value: object) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
-    raise InvalidField("value", f"must be a name or a table of fields, not {type(value).__name__}")
+    raise InvalidField("value", f"must be a name or a table of fields, not {type(value).__name__}; put names in quotes")
 
 
 def _key(name: str, entries: list[tuple[KeyFields, Secret]], now: datetime) -> Key:

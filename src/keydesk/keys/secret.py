@@ -52,7 +52,7 @@ class SecretFormat:
         if len(prefix) > MAX_PREFIX_CHARACTERS or not _PREFIX.fullmatch(prefix):
             raise InvalidField(
                 "prefix",
-                f"{prefix[:40]!r} cannot begin a secret; use at most {MAX_PREFIX_CHARACTERS} letters and digits, "
+                f"{shown(prefix)} cannot begin a secret; use at most {MAX_PREFIX_CHARACTERS} letters and digits, "
                 "beginning with a letter, with single underscores inside, such as 'acme' or 'acme_eu'",
             )
         self.prefix = prefix

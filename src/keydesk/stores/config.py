@@ -28,16 +28,24 @@ class ConfigStore:
         clock: What `list_keys` calls now.
 
     Raises:
-        InvalidField: An entry cannot be used.
+        SettingsError: Entries cannot be used. All are in it, up to 20.
     """
 
     def __init__(self, api_key: str | None, api_keys: Mapping[str, Any], mint: Mint, clock: Clock) -> None:
-        given = {**({api_key: NAME_OF_SINGLE_KEY} if api_key else {}), **api_keys}
         self._clock = clock
         self._single = bool(api_key) and api_key not in api_keys
-        self._index = KeyIndex(keys_of_mapping(given, mint, clock.now()))
+        single = {api_key: NAME_OF_SINGLE_KEY} if api_key and self._single else {}
+        given = {**single, **api_keys}
+        self._index = KeyIndex(keys_of_mapping(given, mint, clock.now(), place=self._place))
         self._weak = sum(is_weak(text) for text in given)
-        if not given:
+
+    def _place(self, position: int) -> str:
+        at = position - self._single
+        return f"API_KEYS, entry {at}" if at else "API_KEY"
+
+    def warn(self) -> None:
+        """Say in the log what lets nobody in or anybody guess. Not at once: this start may yet fail."""
+        if not len(self._index):
             logger.warning("API_KEY and API_KEYS are empty: every request that needs a key is refused")
         if self._weak:
             logger.warning(

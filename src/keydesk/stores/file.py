@@ -16,7 +16,7 @@ import yaml
 
 from ..clock import Clock, SystemClock
 from ..decision import Check
-from ..errors import InvalidField, SettingsError
+from ..errors import InvalidField, SettingsError, first_problems
 from ..keys.held import Mint, is_weak, keys_of_mapping
 from ..keys.record import Key
 from ..ports import KeyFilter, Page
@@ -30,7 +30,6 @@ LOOK_EVERY_SECONDS = 0.5
 # is read again at each look, as git does with its index.
 SETTLED_AFTER_SECONDS = 2.0
 MAX_FILE_BYTES = 64 * 1024 * 1024
-
 
 # What a setting may be called, and no random secret is: letters and underscores only.
 _SETTING = re.compile(r"[A-Za-z_]{1,24}")
@@ -49,7 +48,8 @@ class FileStore:
         clock: Times the looks.
 
     Raises:
-        SettingsError: The file is not there or cannot be read when the store is opened.
+        SettingsError: The file is not there or cannot be used when the store is opened. All entries that are wrong
+            are in it, up to 20.
     """
 
     def __init__(self, path: Path, mint: Mint, clock: Clock) -> None:
@@ -67,7 +67,10 @@ class FileStore:
         try:
             self._index = self._read()
         except (OSError, InvalidField) as error:
-            raise SettingsError([f"KEYDESK_STORE names the file {path}, which cannot be used: {error}"]) from None
+            problem = f"KEYDESK_STORE names the file {path}, which cannot be used: {_described(error)}"
+            raise SettingsError([problem]) from None
+        except SettingsError as error:
+            raise SettingsError([f"KEYDESK_STORE, {path}, {problem}" for problem in error.problems]) from None
 
     def find_by_digest(self, digests: Sequence[str]) -> Key | None:
         """See `KeyStore.find_by_digest`."""
@@ -106,7 +109,9 @@ class FileStore:
                 self._index = self._read()
                 self._report("")
         except (OSError, InvalidField) as error:
-            self._report(str(error))
+            self._report(_described(error))
+        except SettingsError as error:
+            self._report(". ".join(error.problems))
 
     def _report(self, problem: str) -> None:
         if problem and problem != self._problem:
@@ -125,14 +130,20 @@ class FileStore:
         Raises:
             OSError: It cannot be read.
             InvalidField: It cannot be understood.
+            SettingsError: Entries cannot be used.
         """
         self._signature = self._signature_now()
         # Compared with the clock of the file system, so the operating system's and not the injected one.
         self._unsettled = SystemClock().now().timestamp() - self._signature[0] / 1e9 < SETTLED_AFTER_SECONDS
         if self._signature[1] > MAX_FILE_BYTES:
             raise InvalidField("file", f"has over {MAX_FILE_BYTES} bytes; keep so many keys in SQLite")
-        given = _parse(self._path)
-        index = KeyIndex(keys_of_mapping(given, self._mint, self._clock.now()))
+        given, problems = _entries(_parse(self._path))
+        try:
+            index = KeyIndex(keys_of_mapping(given, self._mint, self._clock.now()))
+        except SettingsError as error:
+            problems += error.problems
+        if problems:
+            raise SettingsError(problems)
         if not self._signature[1] and len(self._index):
             # An editor that empties the file before it writes; to mean no keys, write {}.
             raise InvalidField("file", "is empty; write {} to mean that there are no keys")
@@ -171,43 +182,61 @@ class FileStore:
         """See `KeyStore.close`."""
 
 
-def _parse(path: Path) -> Mapping[str, Any]:
+def _described(error: OSError | InvalidField) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror}; correct the path, or put a file there that this user may read"
+    return str(error)
+
+
+def _parse(path: Path) -> object:
+    """Return what a YAML or TOML file holds.
+
+    Raises:
+        OSError: It cannot be read.
+        InvalidField: It is no YAML or TOML.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")  # with the mark that editors on Windows begin a file with
     except UnicodeDecodeError:
-        raise InvalidField("file", "is not UTF-8") from None
+        raise InvalidField("file", "is not UTF-8; save it as UTF-8") from None
     try:
         if path.suffix.lower() == ".toml":
-            content: object = tomllib.loads(text.replace("\r\n", "\n"))
-        else:
-            content = yaml.load(text, Loader=TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
+            return tomllib.loads(text.replace("\r\n", "\n"))
+        return yaml.load(text, Loader=TextLoader)  # noqa: S506 - a subclass of BaseLoader builds texts only
     except yaml.YAMLError as error:
-        raise InvalidField("file", f"is no YAML ({_place(error)})") from None
+        raise InvalidField("file", f"is no YAML ({_place(error)}); correct it there") from None
     except InvalidField:
         raise
     except ValueError as error:  # tomllib.TOMLDecodeError, and what Python says of a number with 5000 digits
-        raise InvalidField("file", f"is no TOML ({_place(error)})") from None
+        raise InvalidField("file", f"is no TOML ({_place(error)}); correct it there") from None
     except RecursionError:
-        raise InvalidField("file", "is nested too deeply") from None
-    if isinstance(content, dict) and SECTION in content:
-        content = content[SECTION] or {}
-    elif isinstance(content, dict):
-        _require_secrets(content)
-    content = content or {}
-    if not isinstance(content, dict):
-        raise InvalidField("file", "must be a mapping of secret, or sha256:<hex>, to a name or to a table of fields")
-    return content
+        raise InvalidField("file", "is nested too deeply; write a mapping of secret to name") from None
 
 
-def _require_secrets(content: Mapping[Any, Any]) -> None:
-    """Refuse a configuration file without a part for keys: each of its settings would be a key, and let callers in."""
-    for position, text in enumerate(content, 1):
-        if _SETTING.fullmatch(str(text)):
-            raise InvalidField(
-                f"entry {position}",
-                f"looks like the name of a setting, not like a secret; in a file with more than keys, put those under "
-                f"`{SECTION}:`",
-            )
+def _entries(content: object) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the entries of a file, and what is wrong with the names of them.
+
+    A configuration file without a part for keys is refused: each of its settings would be a key, and let callers in.
+
+    Raises:
+        InvalidField: There is no mapping.
+    """
+    entries, alone = content or {}, True
+    if isinstance(entries, dict) and SECTION in entries:
+        entries, alone = entries[SECTION] or {}, False
+    if not isinstance(entries, dict):
+        raise InvalidField(
+            "file",
+            "must be a mapping of secret, or sha256:<hex>, to a name or to a table of fields; write one entry a line, "
+            "such as the-secret: Name of the client",
+        )
+    problems = [
+        f"entry {position}: looks like the name of a setting, not like a secret; in a file with more than keys, put "
+        f"those under `{SECTION}:`"
+        for position, text in enumerate(entries, 1)
+        if alone and _SETTING.fullmatch(str(text))
+    ]
+    return entries, first_problems(problems)
 
 
 def _place(error: Exception) -> str:

@@ -69,3 +69,41 @@ def test_wrong_way_round_is_refused(tmp_path: Path, clock: ManualClock, text: st
     with pytest.raises(SettingsError, match="wrong way round") as caught:
         open_desk({"API_KEYS": {text: name}}, clock=clock)
     assert STRONG not in str(caught.value)
+
+
+def test_every_wrong_entry_is_named_with_its_place(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "keys.yml"
+    path.write_text(f"{STRONG}: Good\n'a b': Two\nletmein: Three\n'': Four\nmobile: {STRONG}\n")
+    with pytest.raises(SettingsError) as caught:
+        opened(path, clock)
+    places = [problem.removeprefix(f"KEYDESK_STORE, {path}, ").split(":")[0] for problem in caught.value.problems]
+    assert places == ["entry 3", "entry 5", "entry 2", "entry 4", "entry 5"]
+    assert all("; " in problem for problem in caught.value.problems)
+    for text in (STRONG, "letmein", "mobile", "a b"):
+        assert text not in str(caught.value)
+
+
+def test_broken_edit_is_logged_with_every_wrong_entry(
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.yml"
+    path.write_text(f"{STRONG}: User 1\n")
+    desk = opened(path, clock)
+    path.write_text(f"{STRONG}: User 1\n'a b': Two\n'c d': Three\n")
+    clock.advance(timedelta(seconds=1))
+    assert desk.verify(STRONG).allowed
+    (record,) = [record for record in caplog.records if "cannot be used" in record.getMessage()]
+    assert "entry 2: " in record.getMessage()
+    assert "entry 3: " in record.getMessage()
+    check = desk.store.checks()[0]
+    assert check.passed is False
+    assert "entry 3: " in check.fix
+
+
+def test_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, clock: ManualClock) -> None:
+    with pytest.raises(SettingsError) as caught:
+        opened(tmp_path / "none.yml", clock)
+    assert caught.value.problems == (
+        f"KEYDESK_STORE names the file {tmp_path}/none.yml, which cannot be used: No such file or directory; correct "
+        "the path, or put a file there that this user may read",
+    )
