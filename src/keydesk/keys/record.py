@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -27,7 +27,7 @@ MAX_SECRETS = 10
 FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 _KEY_ID_HEX = 28
-_FIELD_LIKE = re.compile(r"[a-z_]{1,16}")
+_LONG_NAME = 40  # no field is named like what is longer
 
 
 class Status(StrEnum):
@@ -171,9 +171,10 @@ def parse_fields(given: Mapping[str, Any]) -> KeyFields:
     Raises:
         InvalidField: A field is unknown or its value cannot be used.
     """
-    if "name" not in given:
+    parsed = update_fields(KeyFields(name="-"), given)
+    if "name" not in given:  # after the rest: it may be there, misspelt
         raise InvalidField("name", "is missing; say what the client is called")
-    return update_fields(KeyFields(name="-"), given)
+    return parsed
 
 
 def update_fields(before: F, given: Mapping[str, Any]) -> F:
@@ -184,10 +185,11 @@ def update_fields(before: F, given: Mapping[str, Any]) -> F:
     """
     for name in given:
         if name not in _PARSERS:
-            # Shown only where it looks like a field: one level too deep in a file, what stands here is a secret.
-            label = name if isinstance(name, str) and _FIELD_LIKE.fullmatch(name) else "fields"
-            problem = "is no field of a key" if label == name else "one of them is no field of a key"
-            raise InvalidField(label, f"{problem}; there are {', '.join(FIELD_NAMES)}")
+            # Shown only where it is nearly a field: one level too deep in a file, what stands here is a secret.
+            near = difflib.get_close_matches(str(name)[:_LONG_NAME].lower(), FIELD_NAMES, n=1, cutoff=0.8)
+            if near:
+                raise InvalidField(str(name), f"is no field of a key; did you mean {near[0]}?")
+            raise InvalidField("fields", f"one of them is no field of a key; there are {', '.join(FIELD_NAMES)}")
     return replace(before, **{name: _PARSERS[name](value) for name, value in given.items()})
 
 
@@ -208,7 +210,7 @@ def parse_text(name: str, limit: int, value: object) -> str:
         InvalidField: No text, over the limit of characters, or it holds control characters or a secret.
     """
     if not isinstance(value, str):
-        raise InvalidField(name, f"must be text, not {type(value).__name__}")
+        raise InvalidField(name, f"must be text, not {type(value).__name__}; put it in quotes")
     if len(value) > limit:
         raise InvalidField(name, f"has {len(value)} characters; at most {limit} fit")
     if not value.isprintable() and any(not c.isprintable() and c != "\n" for c in value):
@@ -240,7 +242,7 @@ def _name(value: object) -> str:
 def _owner(value: object) -> str | None:
     owner = None if value is None else parse_text("owner", MAX_OWNER_CHARACTERS, value)
     if owner and "\n" in owner:
-        raise InvalidField("owner", "must be one line of text")
+        raise InvalidField("owner", "must be one line of text; take the line breaks out")
     return owner or None
 
 
@@ -248,17 +250,17 @@ def _environment(value: object) -> Environment:
     try:
         return Environment(str(value))
     except ValueError:
-        raise InvalidField("environment", f"{shown(str(value))} is neither live nor test") from None
+        raise InvalidField("environment", f"{shown(str(value))} is neither live nor test; write one of them") from None
 
 
 def _texts(name: str, value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     if not isinstance(value, Iterable) or isinstance(value, (Mapping, bytes)):
-        raise InvalidField(name, f"must be a list of texts, not {type(value).__name__}")
+        raise InvalidField(name, f"must be a list, not {type(value).__name__}; write a list of texts")
     texts = list(value)
     if not all(isinstance(text, str) for text in texts):
-        raise InvalidField(name, "must hold texts only")
+        raise InvalidField(name, "must hold texts only; put each in quotes")
     return texts
 
 
@@ -289,7 +291,8 @@ def _expires_at(value: object) -> datetime | None:
             raise InvalidField("expires_at", problem) from None
         return as_utc("expires_at", moment)
     if not isinstance(value, datetime):
-        raise InvalidField("expires_at", f"must be a datetime, not {type(value).__name__}")
+        problem = f"must be a datetime, not {type(value).__name__}; write 2027-01-31T12:00:00+00:00"
+        raise InvalidField("expires_at", problem)
     return as_utc("expires_at", value)
 
 

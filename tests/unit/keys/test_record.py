@@ -138,12 +138,37 @@ def test_parse_fields_needs_a_name() -> None:
 
 
 def test_parse_fields_unknown() -> None:
-    with pytest.raises(InvalidField, match=r"^scope: is no field of a key; there are name, owner"):
+    with pytest.raises(InvalidField, match=r"^scope: is no field of a key; did you mean scopes\?$"):
         parse_fields({"name": "x", "scope": "a:b"})
     with pytest.raises(InvalidField, match=r"^fields: one of them is no field"):
         parse_fields({"name": "x", "S3cret-value": "a:b"})
     with pytest.raises(InvalidField, match="fields"):
         parse_fields({"name": "x", 5: "a:b"})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("nam", "name"),
+        ("expires", "expires_at"),
+        ("Scopes", "scopes"),
+        ("expires-at", "expires_at"),
+        ("net_works", "networks"),
+    ],
+)
+def test_parse_fields_near_miss(name: str, near: str) -> None:
+    with pytest.raises(InvalidField, match=rf"^{name}: is no field of a key; did you mean {near}\?$"):
+        update_fields(KeyFields(name="x"), {name: "y"})
+
+
+@pytest.mark.parametrize("name", ["letmein", "hunter", "S3cret-value", "s3cret" * 50, "live", 5])
+def test_parse_fields_unknown_may_be_a_secret(name: Any) -> None:
+    """Where name and secret stand the wrong way round, or one level too deep, it is one."""
+    with pytest.raises(
+        InvalidField, match=r"^fields: one of them is no field of a key; there are name, owner"
+    ) as caught:
+        parse_fields({"name": "x", name: "User 1"})
+    assert str(name) not in str(caught.value)
 
 
 def test_parse_fields_holding_a_secret() -> None:
