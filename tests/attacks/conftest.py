@@ -20,7 +20,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite database with its tables and nothing in them, to be copied: quicker than migrating one for each test."""
     path = tmp_path_factory.mktemp("migrated") / "keys.db"
     desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
-    desk.list_keys()
+    desk.store.upgrade()  # type: ignore[attr-defined]
     desk.close()
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from click.testing import CliRunner, Result
 
 import keydesk
 from keydesk.cli import keydesk as command_line
+from keydesk.stores.engines import open_engine
+from keydesk.stores.sql import SqlStore
+from keydesk.testing import ManualClock
 
 PEPPER = "cGVwcGVyIG9mIHRoZSB0ZXN0cywgb3ZlciB0aGlydHktdHdvIGJ5dGVz"
 
@@ -35,14 +39,33 @@ class CommandLine:
         return " ".join(result.stderr.split())
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database with tables, to be copied: that is faster than making them for each test."""
+    path = tmp_path_factory.mktemp("migrated") / "keys.db"
+    store = SqlStore(open_engine(f"sqlite:///{path}"), ManualClock(), own=True)
+    store.upgrade()
+    store.close()
+    return path
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("COLUMNS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     url = f"sqlite:///{tmp_path / 'keydesk.db'}"
     monkeypatch.setenv("KEYDESK_STORE", url)
     monkeypatch.chdir(tmp_path)
+    shutil.copy(migrated_file, tmp_path / "keydesk.db")
     return url
+
+
+@pytest.fixture
+def no_database(store: str, tmp_path: Path) -> Path:
+    """Where the database would be, which was not made yet."""
+    path = tmp_path / "keydesk.db"
+    path.unlink()
+    return path
 
 
 @pytest.fixture

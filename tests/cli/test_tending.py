@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from keydesk.errors import StoreUnavailable
+
 from .conftest import PEPPER
 
 SOME_PEPPER = "c29tZSBvdGhlciBwZXBwZXIsIG92ZXIgdGhpcnR5LXR3byBieXRlcyBsb25n"
@@ -98,6 +100,7 @@ def test_prune_removes_what_ended_long_ago(run, desk):
 # db upgrade
 
 
+@pytest.mark.usefixtures("no_database")
 def test_db_upgrade_makes_the_tables_once(run):
     first = run.json("db", "upgrade")
     assert first["before"] is None
@@ -120,8 +123,8 @@ def test_db_newer_than_the_code_is_refused(run, tmp_path):
     assert "newer than this Keydesk" in " ".join(run("doctor", code=1).stdout.split())
 
 
-def test_database_without_tables_names_the_command_once(run, tmp_path):
-    with sqlite3.connect(tmp_path / "keydesk.db") as connection:
+def test_database_without_tables_names_the_command_once(run, no_database):
+    with sqlite3.connect(no_database) as connection:
         connection.execute("CREATE TABLE keydesk_keys (id TEXT)")
     connection.close()
     said = run.refused("list")
@@ -143,6 +146,7 @@ def test_doctor_finds_nothing_wrong(run, monkeypatch):
 
 
 def test_doctor_advises_a_pepper(run):
+    run("issue", "A")
     (check,) = found(run, "pepper")
     assert check["passed"] is None
     assert "token_urlsafe(48)" in check["fix"]
@@ -202,8 +206,109 @@ def test_doctor_of_a_store_that_does_not_answer(run, monkeypatch, tmp_path):
     monkeypatch.setenv("KEYDESK_STORE", f"sqlite:///{tmp_path / 'broken.db'}")
     (check,) = found(run, "store", code=1)
     assert check["passed"] is False
-    assert "does not answer" in check["fix"]
-    assert "does not answer" in run.refused("list")
+    assert "does not answer" in check["found"]
+    assert str(tmp_path / "broken.db") in check["fix"]
+    assert "keydesk doctor" not in check["found"] + check["fix"]
+    said = run.refused("list")
+    assert "does not answer" in said
+    assert "Run `keydesk doctor`" in said
+
+
+def test_doctor_where_no_database_was_made_yet(run, no_database, tmp_path):
+    (check,) = found(run, "store")
+    assert check["passed"] is None
+    assert str(no_database) in check["found"]
+    assert "keydesk issue" in check["fix"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_shows_where_the_database_is(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEYDESK_STORE", "sqlite:///keydesk.db")
+    run("issue", "A")
+    (check,) = found(run, "store")
+    assert check["passed"]
+    assert str(tmp_path / "keydesk.db") in check["found"]
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM keydesk_chain_head", "UPDATE keydesk_chain_head SET number = 1"])
+def test_doctor_finds_a_head_that_was_set_back(run, desk, tmp_path, statement):
+    for number in range(2):
+        desk.issue(name=f"Client {number}")
+    with sqlite3.connect(tmp_path / "keydesk.db") as connection:
+        connection.execute(statement)
+    connection.close()
+    (check,) = found(run, "events", code=1)
+    assert check["passed"] is False
+    assert "keydesk_chain_head" in check["fix"]
+    assert "keydesk events --verify" in run.refused("issue", "B")
+    said = run("events", "--verify", code=1).stderr
+    assert "head" in said
+    assert "keydesk_chain_head" in said
+
+
+def test_doctor_finds_damaged_rows_and_goes_on(run, desk, tmp_path):
+    damaged, soon = (desk.issue(name=name, expires_at=datetime.now(UTC) + timedelta(days=3)).key for name in "AB")
+    with sqlite3.connect(tmp_path / "keydesk.db") as connection:
+        connection.execute("UPDATE keydesk_keys SET limits = 'plenty' WHERE id = ?", (damaged.id,))
+    connection.close()
+    (check,) = found(run, "keys", code=1)
+    assert check["passed"] is False
+    assert damaged.id in check["found"]
+    assert "1 of the newest 2" in check["found"]
+    (check,) = found(run, "expiry", code=1)
+    assert soon.id in check["found"]
+    assert [check["passed"] for check in found(run, "events", code=1)] == [True]
+
+
+def test_doctor_shows_the_rest_where_one_look_fails(run, desk, monkeypatch):
+    desk.issue(name="A")
+
+    def fail(*_args, **_options):
+        raise StoreUnavailable("the database went away", "Run `keydesk doctor` to see more.")
+
+    monkeypatch.setattr("keydesk.stores.sql.SqlStore.secrets_by_pepper", fail)
+    (check,) = found(run, "digests", code=1)
+    assert check["found"] == "the database went away"
+    assert [check["passed"] for check in found(run, "events", code=1)] == [True]
+
+
+# No database
+
+
+READING = (
+    ("list",),
+    ("list", "--json"),
+    ("show", "key_" + "0" * 28),
+    ("verify",),
+    ("events",),
+    ("events", "--verify"),
+    ("update", "key_" + "0" * 28, "--owner", "acme"),
+    ("rotate", "key_" + "0" * 28),
+    ("disable", "key_" + "0" * 28),
+    ("enable", "key_" + "0" * 28),
+    ("revoke", "key_" + "0" * 28),
+    ("delete", "key_" + "0" * 28),
+    ("prune",),
+)
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_commands_that_make_no_key_make_no_database(run, no_database, tmp_path, monkeypatch, arguments):
+    monkeypatch.setenv("KEYDESK_STORE", "sqlite:///keydesk.db")
+    said = run.refused(*arguments, stdin="some-imported-secret-0123456789\n")
+    assert f"There is no database at {no_database}; `keydesk issue NAME` makes it" in said
+    assert "KEYDESK_STORE" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_import_makes_the_database_unless_it_is_refused(run, no_database, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEYDESK_PEPPER", PEPPER)
+    (tmp_path / "wrong.csv").write_text("secret,name\nsome-imported-secret-0123456789\n")
+    run("import", str(tmp_path / "wrong.csv"), code=1)
+    assert not no_database.exists()
+    (tmp_path / "keys.csv").write_text("secret,name\nsome-imported-secret-0123456789,Mobile app\n")
+    run("import", str(tmp_path / "keys.csv"))
+    assert "Mobile app" in run("list").stdout
 
 
 def test_doctor_of_keys_in_the_configuration(run, monkeypatch):

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from keydesk.errors import KeydeskError
+from keydesk.errors import StoreUnavailable
+from keydesk.ports import Change
 from keydesk.stores.engines import open_engine
 from keydesk.stores.sql import SqlStore
 from keydesk.testing import START, ManualClock, new_key
@@ -141,10 +142,68 @@ def test_check_chain_rewritten_whole_shows_in_the_head(store: SqlStore) -> None:
 def test_append_after_the_head_was_removed_is_refused(store: SqlStore) -> None:
     with store.engine.begin() as connection:
         connection.execute(text("DELETE FROM keydesk_chain_head"))
-    with pytest.raises(KeydeskError):
+    with pytest.raises(StoreUnavailable, match="keydesk events --verify") as caught:
         store.add([issued(new_key())])
+    assert "chain of events is damaged" in str(caught.value)
+    assert "does not answer" not in str(caught.value)
     with store.engine.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM keydesk_keys")).scalar() == EVENTS
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_change_behind_the_rows_is_refused(store: SqlStore, many: bool) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE keydesk_chain_head SET number = 3"))
+        (key_id,) = connection.execute(text("SELECT min(id) FROM keydesk_keys")).one()
+    _, event = issued(new_key())
+
+    def write() -> None:
+        if many:  # in batches, in a thread
+            store.add(issued(new_key()) for _ in range(4001))
+        else:
+            store.change(key_id, lambda before: Change(before, event))
+
+    with pytest.raises(StoreUnavailable, match="chain of events is damaged"):
+        write()
+    with store.engine.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM keydesk_keys")).scalar() == EVENTS
+
+
+HEADS = {
+    "removed": ("DELETE FROM keydesk_chain_head", "keydesk_chain_head has no row"),
+    "set back": ("UPDATE keydesk_chain_head SET number = 4", "the head was removed or set back"),
+    "set to nothing": ("UPDATE keydesk_chain_head SET number = 0", "the head was removed or set back"),
+}
+
+
+def test_checks_find_a_head_behind_the_rows_and_mend_it(store: SqlStore) -> None:
+    assert [check.passed for check in store.checks()] == [True, True]
+    for name, (tampering, words) in HEADS.items():
+        with store.engine.begin() as connection:
+            connection.execute(text(tampering))
+        (check,) = [check for check in store.checks() if check.name == "events"]
+        assert check.passed is False, name
+        assert words in check.found, (name, check.found)
+        assert "keydesk events --verify" in check.fix
+        (statement,) = [line for line in check.fix.splitlines() if line.endswith(";")]
+        with store.engine.begin() as connection:
+            connection.execute(text(statement.removesuffix(";")))
+        assert [check.passed for check in store.checks()] == [True, True], name
+        assert store.check_chain().problem is None, name
+    store.add([issued(new_key())])
+
+
+def test_checks_find_a_head_beside_the_rows(store: SqlStore) -> None:
+    for tampering, words in (
+        ("DELETE FROM keydesk_events WHERE number = 6", "events were removed"),
+        ("UPDATE keydesk_chain_head SET number = 5, hash = 'x'", "the hash of event 5"),
+    ):
+        with store.engine.begin() as connection:
+            connection.execute(text(tampering))
+        (check,) = [check for check in store.checks() if check.name == "events"]
+        assert check.passed is False
+        assert words in check.found
+        assert "keydesk events --verify" in check.fix
 
 
 def test_check_chain_while_others_append(store: SqlStore) -> None:

@@ -191,6 +191,11 @@ def test_no_such_server_is_unavailable_and_tells_no_password() -> None:
         (check,) = desk.store.checks()
         assert check.passed is False
         assert servers.PASSWORD not in repr(check)
+        assert "does not answer" in check.found
+        assert "keydesk doctor" not in check.found + check.fix  # which shows this
+        assert "start the database server" in check.fix
+        assert "KEYDESK_STORE" in check.fix
+        assert "Run `keydesk doctor`" in str(caught.value)
         desk.close()
 
 
@@ -277,8 +282,18 @@ def test_sqlite_file_that_cannot_be(tmp_path: Path, place: str) -> None:
     desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
     with pytest.raises(StoreUnavailable, match="does not answer"):
         desk.issue(name="x")
-    assert desk.store.checks()[0].passed is False
+    (check,) = desk.store.checks()
+    assert check.passed is False
+    assert str(path) in check.fix
+    assert "keydesk doctor" not in check.found + check.fix
     desk.close()
+
+
+def test_application_engine_that_does_not_answer_is_the_applications_to_mend() -> None:
+    engine = create_engine(f"postgresql+psycopg://someone@127.0.0.1:{servers._free_port()}/keys")
+    (check,) = SqlStore(engine, open_desk({"KEYDESK_STORE": "memory://"}).clock).checks()
+    assert "the application's engine" in check.fix
+    engine.dispose()
 
 
 def test_sqlite_file_removed_while_open(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import URL, create_engine, text
 
-from keydesk import open_desk
-from keydesk.errors import SchemaMismatch
+from keydesk import Desk, open_desk
+from keydesk.errors import InvalidField, KeyNotFound, SchemaMismatch
+from keydesk.ports import Page
 from keydesk.stores import migration
 from keydesk.stores.engines import open_engine
 from keydesk.stores.schema import REVISIONS, VERSION_TABLE, metadata
@@ -211,10 +215,98 @@ def test_first_use_on_sqlite_makes_file_folder_and_tables(tmp_path: Path) -> Non
     desk.close()
 
 
-def test_first_use_on_sqlite_by_reading(tmp_path: Path) -> None:
-    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/keys.db"})
+def read_everything(desk: Desk) -> None:
+    """Read as from an empty store, by every method that only reads or finds nothing to change."""
+    key_id = "key_" + "0" * 28
     assert desk.verify("some-imported-secret-0123456789").reason == "invalid"
-    assert inspect(desk.store.engine).has_table("keydesk_keys")  # type: ignore[attr-defined]
+    assert desk.find_key(key_id) is None
+    assert desk.list_keys() == Page((), None)
+    assert desk.list_events() == []
+    assert desk.check_chain().problem is None
+    assert list(desk.prune(ended_for=timedelta(0))) == []
+    store = desk.store
+    assert isinstance(store, SqlStore)
+    assert store.last_event_number() == 0
+    assert store.secrets_by_pepper() == {}
+    store.redigest("0" * 64, "1" * 64, "")
+    for change in (lambda: desk.revoke(key_id), lambda: desk.rotate(key_id), lambda: desk.delete(key_id)):
+        with pytest.raises(KeyNotFound):
+            change()
+    with pytest.raises(InvalidField):
+        desk.list_keys(size=0)
+    with pytest.raises(InvalidField):
+        desk.list_keys(cursor="none of this list")
+    (check,) = store.checks()
+    assert (check.name, check.passed) == ("store", None)
+    assert "keydesk issue" in check.fix
+
+
+@pytest.mark.parametrize("name", ["keys.db", "new/deep/keys.db", "100% of #keys?.db"])
+def test_reading_makes_no_sqlite_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    desk = open_desk({"KEYDESK_STORE": URL.create("sqlite", database=str(path)).render_as_string()})
+    read_everything(desk)
+    assert list(tmp_path.iterdir()) == []
+    assert str(path) in desk.store.checks()[0].found
+    absence = desk.store.absence()  # type: ignore[attr-defined]
+    assert absence.startswith(f"there is no database at {path}; ")
+    other = open_desk({"KEYDESK_STORE": URL.create("sqlite", database=str(path)).render_as_string()})
+    issued = other.issue(name="first")
+    assert desk.verify(issued.secret).allowed  # at once
+    assert desk.store.absence() is None  # type: ignore[attr-defined]
+    for each in (desk, other):
+        each.close()
+
+
+def test_reading_makes_no_sqlite_file_of_a_uri(tmp_path: Path) -> None:
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///file:{tmp_path}/100%2525.db?uri=true"})
+    read_everything(desk)
+    assert list(tmp_path.iterdir()) == []
+    issued = desk.issue(name="first")
+    assert desk.store.absence() is None  # type: ignore[attr-defined]
+    assert desk.verify(issued.secret).allowed
+    desk.close()
+
+
+def test_reading_changes_no_sqlite_file_without_our_tables(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE orders (id TEXT)")
+    before = path.read_bytes()
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
+    read_everything(desk)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    assert "no tables of Keydesk" in desk.store.absence()  # type: ignore[attr-defined]
+    issued = desk.issue(name="first")
+    assert desk.verify(issued.secret).allowed
+    desk.close()
+
+
+def test_reading_an_empty_sqlite_file_leaves_it_empty(tmp_path: Path) -> None:
+    """As one is that another process is about to fill."""
+    path = tmp_path / "keys.db"
+    path.touch()
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{path}"})
+    read_everything(desk)
+    assert path.stat().st_size == 0
+    desk.close()
+
+
+def test_upgrade_makes_a_sqlite_file(tmp_path: Path) -> None:
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/new/keys.db"})
+    assert desk.store.upgrade() == (None, REVISIONS[-1])  # type: ignore[attr-defined]
+    assert desk.list_keys().keys == ()
+    assert desk.store.checks()[0].passed
+    desk.close()
+
+
+def test_messages_name_a_sqlite_file_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    desk = open_desk({"KEYDESK_STORE": "sqlite:///keys.db"})
+    assert f"sqlite:///{tmp_path}/keys.db" in desk.store.checks()[0].found
+    desk.issue(name="first")
+    assert f"sqlite:///{tmp_path}/keys.db" in desk.store.checks()[0].found
     desk.close()
 
 

@@ -71,6 +71,25 @@ def test_a_worker_does_not_load_the_commands(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_flask_application_without_a_database_refuses_keys_until_one_is_issued(
+    new_rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    """Who asks gets 401 and not 503, nothing is made, and a key that another process issues opens at once."""
+    config = {"KEYDESK_STORE": f"sqlite:///{tmp_path}/instance/keydesk.db"}
+    rig, other = new_rig(**config), new_rig(**config)
+    rig.app.add_url_rule("/", "view", rig.keys.require()(lambda: "in"))
+    assert rig.status(secret="kd_live_" + "0" * 38) == 401
+    assert rig.status(secret="some-imported-secret-0123456789") == 401
+    result = rig.app.test_cli_runner().invoke(args=["keys", "list"])
+    assert result.exit_code == 1
+    assert f"There is no database at {tmp_path}/instance/keydesk.db; `flask keys issue NAME` makes it" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    result = other.app.test_cli_runner().invoke(args=["keys", "issue", "Mobile app"])
+    assert result.exit_code == 0, result.output
+    assert rig.status(secret=result.stdout.strip()) == 200
+    assert rig.status(secret="some-imported-secret-0123456789") == 401
+
+
 def test_flask_keys_on_a_database_without_tables_name_the_command_once(
     new_rig: Callable[..., Rig], tmp_path: Path
 ) -> None:

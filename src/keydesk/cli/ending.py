@@ -6,6 +6,7 @@ import click
 
 from .command import command
 from .context import Run, actor
+from .presence import existing_desk
 from .showing import key_json, key_table
 from .text import cell
 
@@ -14,7 +15,7 @@ from .text import cell
 @click.argument("key_id", metavar="ID")
 def disable(run: Run, key_id: str) -> None:
     """Switch a key off until it is enabled again."""
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         key, now = desk.disable(key_id, actor=actor()), desk.clock.now()
     run.show(key_json(key, now), lambda: key_table(key, now))
 
@@ -23,7 +24,7 @@ def disable(run: Run, key_id: str) -> None:
 @click.argument("key_id", metavar="ID")
 def enable(run: Run, key_id: str) -> None:
     """Switch a disabled key on again."""
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         key, now = desk.enable(key_id, actor=actor()), desk.clock.now()
     run.show(key_json(key, now), lambda: key_table(key, now))
 
@@ -35,7 +36,7 @@ def enable(run: Run, key_id: str) -> None:
 @click.option("--reason", default="", help="Why; at most 500 characters.")
 def revoke(run: Run, key_id: str, reason: str) -> None:
     """End a key for good, with all its secrets."""
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         key, now = desk.revoke(key_id, reason=reason, actor=actor()), desk.clock.now()
     run.show(key_json(key, now), lambda: key_table(key, now))
 
@@ -44,6 +45,6 @@ def revoke(run: Run, key_id: str, reason: str) -> None:
 @click.argument("key_id", metavar="ID")
 def delete(run: Run, key_id: str) -> None:
     """Remove the record of a revoked key. Its events stay."""
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         desk.delete(key_id, actor=actor())
     run.show({"id": key_id, "deleted": True}, lambda: cell(f"{key_id} is deleted; its events stay."))

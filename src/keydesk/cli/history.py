@@ -14,6 +14,7 @@ from ..events import ChainedEvent, ChainReport
 from ..ports import MAX_PAGE, WritableKeyStore
 from .command import command
 from .context import Run
+from .presence import existing_desk
 from .progress import progress_bar
 from .text import WIDE_COLUMNS, cell, iso, listing, moment, record
 
@@ -48,7 +49,7 @@ def events(run: Run, key_id: str | None, after: int | None, size: int, verify: b
         if key_id is not None or after is not None:
             raise click.UsageError("--verify walks all events; leave out the ID and --after.")
         return _verify(run)
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         rows = (
             desk.list_events(after=after, key_id=key_id, size=size)
             if after is not None
@@ -126,7 +127,7 @@ def _value(value: Any) -> str:
 
 
 def _verify(run: Run) -> None:
-    with run.open_desk() as desk, progress_bar(run, "Walking the chain") as bar:
+    with existing_desk(run) as desk, progress_bar(run, "Walking the chain") as bar:
         report = desk.check_chain(lambda done, total: bar(done, total))
     answer = {
         "intact": report.problem is None,
@@ -139,8 +140,9 @@ def _verify(run: Run) -> None:
     run.show(answer, lambda: _report_table(report))
     if report.problem is not None:
         run.refuse(
-            f"The chain is broken: {report.problem}. Somebody wrote to the table keydesk_events past Keydesk. "
-            "Keep a copy of the database, and compare with its backups and with heads that were noted down elsewhere."
+            f"The chain is broken: {report.problem}. Somebody wrote to keydesk_events or keydesk_chain_head past "
+            "Keydesk. Keep a copy of the database, and compare with its backups and with heads that were noted down "
+            "elsewhere. `keydesk doctor` says how to mend a head that is wrong."
         )
     if not run.as_json:
         run.note("The chain is whole. Note the head down elsewhere: it shows later whether all of it was rewritten.")

@@ -12,6 +12,7 @@ from ..keys.secret import Environment
 from .command import command
 from .context import Run, actor
 from .options import NAME, about_options, list_options
+from .presence import existing_desk
 from .showing import key_json, key_table
 from .text import moment
 from .types import Duration, When, moment_of
@@ -76,7 +77,7 @@ def rotate(run: Run, key_id: str, overlap: timedelta) -> None:
     The earlier ones go on for the overlap, the key stays the same. The secret is the only line on standard output;
     with --json, a document with the members `key` and `secret`.
     """
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         issued = desk.rotate(key_id, overlap=overlap, actor=actor())
         now = desk.clock.now()
         _hand_over(run, issued, now)

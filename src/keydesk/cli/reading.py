@@ -10,6 +10,7 @@ from ..keys.record import Status
 from ..ports import MAX_PAGE
 from .command import command
 from .context import Run
+from .presence import existing_desk
 from .showing import key_json, key_table, keys_table
 
 
@@ -34,7 +35,7 @@ def list_(run: Run, owner: str | None, status: str | None, text: str | None, siz
 
     With --json, a document with the members `keys` and `next_cursor`, which is null at the end.
     """
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         page = desk.list_keys(
             owner=owner, status=Status(status) if status else None, text=text, cursor=cursor, size=size
         )
@@ -56,6 +57,6 @@ def list_(run: Run, owner: str | None, status: str | None, text: str | None, siz
 @click.argument("key_id", metavar="ID")
 def show(run: Run, key_id: str) -> None:
     """Show one key. Of its secrets there is only a hint: they are stored nowhere."""
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         key, now = desk.get_key(key_id), desk.clock.now()
     run.show(key_json(key, now), lambda: key_table(key, now))

@@ -9,6 +9,7 @@ import click
 
 from .command import Group, command
 from .context import Run, actor
+from .presence import existing_desk
 from .progress import progress_bar
 from .text import cell, counted, span
 from .types import Duration
@@ -38,7 +39,7 @@ def prune(run: Run, older_than: timedelta) -> None:
     document with the members `deleted_keys` and `shortened_keys`.
     """
     deleted = shortened = 0
-    with run.open_desk() as desk, progress_bar(run, "Pruning") as bar:
+    with existing_desk(run) as desk, progress_bar(run, "Pruning") as bar:
         for _, kind in desk.prune(ended_for=older_than, actor=actor()):
             deleted += kind == "key.deleted"
             shortened += kind == "key.pruned"

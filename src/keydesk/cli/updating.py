@@ -11,6 +11,7 @@ import click
 from .command import command
 from .context import Run, actor
 from .options import NAME, about_options, list_options
+from .presence import existing_desk
 from .showing import key_json, key_table
 from .types import When, moment_of
 
@@ -57,7 +58,7 @@ def update(run: Run, key_id: str, expires: timedelta | datetime | str | None, **
     fields = _changes(given)
     if not fields and expires is None:
         raise click.UsageError("Nothing to change: name at least one field, such as --scope or --expires.")
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         if expires is not None:
             fields["expires_at"] = moment_of(expires, desk.clock.now())
         key = desk.update(key_id, actor=actor(), **fields)

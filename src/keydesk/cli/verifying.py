@@ -11,6 +11,7 @@ from rich.text import Text
 from ..decision import Check, Decision
 from .command import command
 from .context import Run
+from .presence import existing_desk
 from .showing import key_json
 from .text import cell, clean, in_program, listing
 from .types import RequiredScope
@@ -41,7 +42,7 @@ def verify(run: Run, scopes: tuple[str, ...], any_of: tuple[str, ...], address: 
     if click.get_current_context().args:
         raise click.UsageError("The secret is read from standard input, and never from the command line.")
     secret = _read_secret()
-    with run.open_desk() as desk:
+    with existing_desk(run) as desk:
         decision, checks = desk.explain(secret, scopes=scopes, any_of=any_of, client_address=address)
         now = desk.clock.now()
     answer = {

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
@@ -25,6 +26,7 @@ POOL_CONNECTIONS = 5
 POOL_OVERFLOW = 50
 
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_SEE_MORE = "Run `keydesk doctor` to see more."
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
 
 
@@ -113,6 +115,16 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
+def sqlite_file(engine: Engine) -> Path | None:
+    """Return the absolute path of a SQLite database; None of any other."""
+    name = engine.url.database or ""
+    if engine.dialect.name != "sqlite" or not name:
+        return None
+    if name.startswith("file:") and "uri" in engine.url.query:
+        name = unquote(urlsplit(name).path)
+    return Path(name).absolute()
+
+
 def create_sqlite_file(engine: Engine) -> None:
     """Make the file of a SQLite database, and its folder, readable by their owner only, unless they are there.
 
@@ -126,7 +138,7 @@ def create_sqlite_file(engine: Engine) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        raise StoreUnavailable(describe(engine, error)) from None
+        raise unavailable(engine, error) from None
 
 
 def at_fork(thing: T, leave: Callable[[T], object]) -> None:
@@ -179,20 +191,23 @@ def answering(engine: Engine) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        raise StoreUnavailable(describe(engine, cause or error)) from None
+        raise unavailable(engine, cause or error) from None
     except engine.dialect.loaded_dbapi.Error as error:
-        raise StoreUnavailable(describe(engine, error)) from None
+        raise unavailable(engine, error) from None
 
 
 def place(engine: Engine) -> str:
     """Return where a database is. What follows the `?` of its URL may be a password too, and is left out."""
+    path = sqlite_file(engine)
+    if path is not None:  # whole: people look for it from other folders than the process was started in
+        return f"sqlite:///{path}"
     return engine.url.set(query={}).render_as_string(hide_password=True)
 
 
-def describe(engine: Engine, error: BaseException) -> str:
-    """Return one line on what went wrong with which database. It names neither password nor values."""
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return f"the database {place(engine)} does not answer: {first_line}. Run `keydesk doctor` to see more."
+def unavailable(engine: Engine, error: BaseException) -> StoreUnavailable:
+    """Return in one line what went wrong with which database. It names neither password nor values."""
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    return StoreUnavailable(f"the database {place(engine)} does not answer: {first_line}", _SEE_MORE)
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, Table, inspect, text
 from sqlalchemy.engine import Connection
 
 from ..errors import SchemaMismatch, StoreUnavailable
-from .engines import create_sqlite_file, transaction
+from .engines import CONNECT_SECONDS, create_sqlite_file, sqlite_file, transaction
 from .schema import REVISIONS, VERSION_TABLE, metadata
 
 # Of the two, the doors of the command line show the one that they are: see `in_program` in cli/text.py.
@@ -30,8 +31,62 @@ def revision_of(connection: Connection) -> str | None:
 
 def is_empty(connection: Connection) -> bool:
     """Return whether none of Keydesk's tables is there."""
-    names = set(inspect(connection).get_table_names())
-    return names.isdisjoint([*metadata.tables, VERSION_TABLE])
+    return _none_is_ours(inspect(connection).get_table_names())
+
+
+def _none_is_ours(names: Iterable[str]) -> bool:
+    return set(names).isdisjoint([*metadata.tables, VERSION_TABLE])
+
+
+def absence(engine: Engine) -> str | None:
+    """Return that a SQLite database was not made yet, and how it is; None where it was, and of any other database.
+
+    It only looks. It makes no file, nor does it open one that may be another program's as ours are opened.
+    """
+    path = sqlite_file(engine)
+    if path is None:
+        return None
+    try:
+        path.stat()
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=CONNECT_SECONDS)) as connection:
+            names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    except FileNotFoundError:
+        return f"there is no database at {path}; `keydesk issue NAME` makes it, or set KEYDESK_STORE to where it is"
+    except (OSError, sqlite3.Error):
+        return None  # what is wrong with it shows when it is used
+    if not _none_is_ours(names):
+        return None
+    return (
+        f"the database {path} has no tables of Keydesk; `keydesk issue NAME` makes them, or set KEYDESK_STORE to where "
+        "they are"
+    )
+
+
+def prepare(engine: Engine, *, own: bool, create: bool) -> bool:
+    """Return whether there is a database with the tables of this code.
+
+    Args:
+        own: Whether the engine is ours: then a SQLite database without tables is one that was not made yet.
+        create: Make it then, and return True.
+
+    Raises:
+        SchemaMismatch: The tables are missing, older or newer. The message names the command to run.
+        StoreUnavailable: The file of a SQLite database cannot be made.
+    """
+    if own and engine.dialect.name == "sqlite":
+        if create:
+            create_sqlite_file(engine)
+        elif absence(engine):
+            return False
+        with engine.connect() as connection:
+            empty = is_empty(connection)
+        if empty:
+            if not create:
+                return False
+            create_if_empty(engine)
+    with engine.connect() as connection:
+        require_current(connection)
+    return True
 
 
 def require_current(connection: Connection) -> None:

@@ -28,13 +28,13 @@ from sqlalchemy.exc import IntegrityError
 
 from ..clock import Clock
 from ..decision import Check
-from ..errors import DuplicateSecret, KeyNotFound, StoreError
+from ..errors import DuplicateSecret, KeyNotFound, StoreUnavailable
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page
-from . import migration
+from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, moments_of, written_behind
-from .engines import answering, at_fork, create_sqlite_file, leave_pool, place, transaction
+from .engines import answering, at_fork, leave_pool, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .reading import PreparedRead, ReadConnections
 from .rows import (
@@ -56,6 +56,7 @@ from .statements import (
     key_of_digests,
     key_of_rows,
     key_with_secrets,
+    page_of_keys,
     position,
     whole_key,
 )
@@ -71,8 +72,8 @@ class SqlStore:
     Args:
         engine: Where. An engine handed in by the application stays the application's to configure and close.
         clock: What `list_keys` calls now.
-        own: Whether the engine is ours: then `close` disposes of it, and a SQLite database that has no tables yet
-            gets them on first use.
+        own: Whether the engine is ours: then `close` disposes of it, and a SQLite database is made with its first
+            key. Until then the store has none; the file may be made by another process at any moment.
     """
 
     def __init__(self, engine: Engine, clock: Clock, *, own: bool = False) -> None:
@@ -102,8 +103,8 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        if not self._prepared:
-            self._prepare()
+        if not self._prepared and not self._prepare():
+            return None
         read = self._by_digest.get(len(digests)) or self._read_by_digest(len(digests))
         rows = read.rows(*digests)
         if not rows:
@@ -131,9 +132,8 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        if not KEY_ID.fullmatch(key_id):
+        if not KEY_ID.fullmatch(key_id) or not self._prepare():
             return None
-        self._prepare()
         return key_of_rows(self._by_id.rows(key_id))
 
     # Changing
@@ -147,6 +147,10 @@ class SqlStore:
             SchemaMismatch: The tables are not those of this version.
         """
         given = iter(keys_)
+        first = list(islice(given, _BATCH))  # before anything is made: an import may be refused at its first lines
+        if not first:
+            return 0
+        self._prepare(create=True)
         with self._appending() as (connection, link):
 
             def rows_of(batch: Sequence[tuple[Key, Event]]) -> tuple[Rows, Rows, Rows]:
@@ -159,12 +163,10 @@ class SqlStore:
             def write(rows: tuple[Rows, Rows, Rows]) -> None:
                 self._insert_keys.run(connection, rows[0])
                 self._add_secrets(connection, rows[1])
-                self._insert_events.run(connection, rows[2])
+                self._add_events(connection, rows[2])
 
-            first = list(islice(given, _BATCH))
             if len(first) < _BATCH:
-                if first:
-                    write(rows_of(first))
+                write(rows_of(first))
                 return len(first)
             # An import: while the database writes one batch, this thread makes the rows of the next.
             count, batch = 0, first
@@ -184,7 +186,7 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        if not KEY_ID.fullmatch(key_id):
+        if not KEY_ID.fullmatch(key_id) or not self._prepare():
             raise KeyNotFound(key_id)
         with self._appending() as (connection, link):
             before = key_of_rows(connection.execute(key_with_secrets().where(keys.c.id == key_id)).all())
@@ -198,7 +200,7 @@ class SqlStore:
                 connection.execute(delete(keys).where(keys.c.id == key_id))
             else:
                 self._replace(connection, before, change.key)
-            self._insert_events.run(connection, link([change.event]))
+            self._add_events(connection, link([change.event]))
             return change.key
 
     def _replace(self, connection: Connection, before: Key, after: Key) -> None:
@@ -216,6 +218,12 @@ class SqlStore:
         except IntegrityError:
             raise DuplicateSecret(_taken(connection, rows)) from None
 
+    def _add_events(self, connection: Connection, rows: Rows) -> None:
+        try:
+            self._insert_events.run(connection, rows)
+        except IntegrityError:
+            raise StoreUnavailable(condition.NO_APPENDING) from None
+
     def redigest(self, old: str, new: str, pepper_id: str) -> None:
         """See `WritableKeyStore.redigest`.
 
@@ -223,7 +231,8 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        self._prepare()
+        if not self._prepare():
+            return
         # Under the lock that changes take: they rewrite the secrets of a key, so either could undo the other, and
         # InnoDB would have them wait for each other, as they lock the index and the table in opposite orders.
         with answering(self.engine), self._locked() as connection:
@@ -235,7 +244,6 @@ class SqlStore:
 
         The block gets the connection and what makes rows of the next events, in order; inserting them is up to it.
         """
-        self._prepare()
         with answering(self.engine), self._locked() as connection:
             number, own_hash = connection.execute(
                 select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == HEAD_ID)
@@ -280,7 +288,6 @@ class SqlStore:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """Give a connection to read with, off the path of a request."""
-        self._prepare()
         with answering(self.engine):
             self._wake()
             with self.engine.connect() as connection:
@@ -299,15 +306,10 @@ class SqlStore:
         wanted = select(*KEY_COLUMNS).order_by(keys.c.id.desc()).limit(check_size(size) + 1)
         if cursor is not None:
             wanted = wanted.where(keys.c.id < decode_cursor(cursor))
-        # One statement for keys and secrets, so that both are of one moment.
-        page = filtered(wanted, where, self._clock.now()).subquery()
-        statement = (
-            select(*(page.c[column.name] for column in KEY_COLUMNS), *SECRET_COLUMNS)
-            .select_from(page.join(secrets, secrets.c.key_id == page.c.id))
-            .order_by(page.c.id.desc(), secrets.c.number)
-        )
+        if not self._prepare():
+            return Page((), None)
         with self._reading() as connection:
-            rows = connection.execute(statement).all()
+            rows = connection.execute(page_of_keys(filtered(wanted, where, self._clock.now()))).all()
         found = [whole_key(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
         return Page(tuple(found[:size]), encode_cursor(found[size - 1].id) if len(found) > size else None)
 
@@ -325,6 +327,8 @@ class SqlStore:
             if not KEY_ID.fullmatch(key_id):
                 return []
             statement = statement.where(events.c.key_id == key_id)
+        if not self._prepare():
+            return []
         with self._reading() as connection:
             return [event_of(row) for row in connection.execute(statement)]
 
@@ -335,11 +339,12 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        self._prepare()
         return self._position()[0]
 
     def _position(self) -> tuple[int, str, int]:
         """Return the number and hash at the head, and the highest number of any row, all of one moment."""
+        if not self._prepare():
+            return 0, FIRST_HASH, 0
         ((number, own_hash, highest),) = self._head.rows()
         return number or 0, own_hash or FIRST_HASH, highest or 0
 
@@ -350,12 +355,11 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        self._prepare()
         number, own_hash, _ = self._position()
         report = check_chain(self._rows_to(number, progress), head_number=number, head_hash=own_hash)
         number, own_hash, highest = self._position()
         if report.problem is None and highest > number:
-            problem = f"event {number + 1} was inserted, after the head of the chain"
+            problem = f"event {number + 1} was inserted after the head of the chain, or the head removed or set back"
             return ChainReport(report.rows, number, own_hash, problem, number + 1)
         return report
 
@@ -379,6 +383,8 @@ class SqlStore:
         """
         statement = ended_keys(ended_before).limit(_BATCH)
         after = ""
+        if not self._prepare():
+            return
         while True:
             with self._reading() as connection:
                 ids = connection.execute(statement.where(keys.c.id > after)).scalars().all()
@@ -389,22 +395,16 @@ class SqlStore:
 
     # The house
 
-    def _prepare(self) -> None:
-        """Before the first use: see that the tables are there and are ours."""
-        if self._prepared:
-            return
-        with self._prepare_lock, answering(self.engine):
-            if self._prepared:
-                return
-            if self._own and self.engine.dialect.name == "sqlite":
-                create_sqlite_file(self.engine)
-                with self.engine.connect() as connection:
-                    empty = migration.is_empty(connection)
-                if empty:
-                    migration.create_if_empty(self.engine)
-            with self.engine.connect() as connection:
-                migration.require_current(connection)
-            self._prepared = True
+    def _prepare(self, *, create: bool = False) -> bool:
+        """Before the first use: see that the tables are there and are ours. Return whether there is a database."""
+        if not self._prepared:
+            with self._prepare_lock, answering(self.engine):
+                self._prepared = self._prepared or migration.prepare(self.engine, own=self._own, create=create)
+        return self._prepared
+
+    def absence(self) -> str | None:
+        """Return that there is no database yet, and how to make it; None where there is one."""
+        return migration.absence(self.engine) if self._own and not self._prepared else None
 
     def upgrade(self) -> tuple[str | None, str]:
         """Bring the tables to this code's version. Return the revisions before (None: no tables) and after.
@@ -418,14 +418,7 @@ class SqlStore:
 
     def checks(self) -> list[Check]:
         """See `KeyStore.checks`."""
-        where = place(self.engine)
-        try:
-            self._prepare()
-            with answering(self.engine), self.engine.connect() as connection:
-                count = connection.execute(select(func.count()).select_from(keys)).scalar_one()
-        except StoreError as error:
-            return [Check("store", False, where, str(error))]
-        return [Check("store", True, f"{where}, {count} keys")]
+        return condition.checks_of(self.engine, own=self._own, prepare=self._prepare, reading=self._reading)
 
     def secrets_by_pepper(self) -> dict[str, int]:
         """Return how many secrets there are under each pepper id; the empty one is none.
@@ -434,8 +427,9 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        self._prepare()
-        with answering(self.engine), self.engine.connect() as connection:
+        if not self._prepare():
+            return {}
+        with self._reading() as connection:
             rows = connection.execute(select(secrets.c.pepper_id, func.count()).group_by(secrets.c.pepper_id))
             return {pepper: count for pepper, count in rows}  # noqa: C416 - rows are not plain tuples to mypy
 

@@ -92,10 +92,24 @@ def whole_key(rows: Sequence[Sequence[Any]]) -> Key:
     row, split = rows[0], len(KEY_COLUMNS)
     try:
         return key_of(row, tuple(secret_of(each[split:]) for each in rows))
-    except ValueError as error:  # InvalidField is one
+    except (ValueError, TypeError) as error:  # InvalidField is a ValueError; SQLite keeps bytes in any column
         raise StoreUnavailable(
             f"the row of {row[0]} in keydesk_keys was changed by hand and cannot be read ({error}); mend or delete it"
         ) from None
+
+
+def page_of_keys(wanted: Select[Any]) -> Select[Any]:
+    """Return what selects keys with their secrets, newest first, in one statement: so both are of one moment.
+
+    Args:
+        wanted: Selects `KEY_COLUMNS` of the keys.
+    """
+    page = wanted.subquery()
+    return (
+        select(*(page.c[column.name] for column in KEY_COLUMNS), *SECRET_COLUMNS)
+        .select_from(page.join(secrets, secrets.c.key_id == page.c.id))
+        .order_by(page.c.id.desc(), secrets.c.number)
+    )
 
 
 def ended_keys(before: datetime) -> Select[Any]:
