@@ -53,6 +53,10 @@ for _command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; the console script `keydesk`."""
+    """Run the command line; the console script `keydesk`.
+
+    Raises:
+        SystemExit: Always, with its exit code.
+    """
     with steady_streams():
         keydesk(prog_name="keydesk")

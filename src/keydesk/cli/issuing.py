@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from .context import Run, actor
 from .options import NAME, about_options, list_options
 from .presence import existing_desk
 from .showing import key_json, key_table
+from .streams import drop_unwritten, reason
 from .text import moment
 from .types import Duration, When, moment_of
 
@@ -48,6 +50,7 @@ def issue(run: Run, expires: timedelta | datetime | None, **fields: Any) -> None
     The secret is the only line on standard output; what else there is to know goes to standard error. With --json,
     standard output is a document with the members `key` and `secret`.
     """
+    run.require_output()
     given = {name: value for name, value in fields.items() if value is not None}
     with run.open_desk() as desk:
         issued = desk.issue(**given, expires_at=moment_of(expires, desk.clock.now()), actor=actor())
@@ -77,6 +80,7 @@ def rotate(run: Run, key_id: str, overlap: timedelta) -> None:
     The earlier ones go on for the overlap, the key stays the same. The secret is the only line on standard output;
     with --json, a document with the members `key` and `secret`.
     """
+    run.require_output()
     with existing_desk(run) as desk:
         issued = desk.rotate(key_id, overlap=overlap, actor=actor())
         now = desk.clock.now()
@@ -88,18 +92,20 @@ def rotate(run: Run, key_id: str, overlap: timedelta) -> None:
 
 def _hand_over(run: Run, issued: IssuedKey, now: datetime) -> None:
     """Print a key and its secret: the one place where a secret leaves the desk by this door."""
-    if run.as_json:
-        run.show({"key": key_json(issued.key, now), "secret": issued.secret}, str)
-    else:
+    if not run.as_json:
         run.err.print(key_table(issued.key, now))
         run.err.print()
-        try:
+    try:
+        if run.as_json:
+            run.print_json({"key": key_json(issued.key, now), "secret": issued.secret})
+        else:
             click.echo(issued.secret)
-        except OSError as error:
-            run.refuse(
-                f"{issued.key.id} was changed, but its new secret could not be written ({error.strerror}). Make one: "
-                f"`keydesk rotate {issued.key.id} --overlap 0s`"
-            )
+    except OSError as error:
+        drop_unwritten(sys.stdout)
+        run.refuse(
+            f"{issued.key.id} was changed, but its new secret could not be written ({reason(error)}). Make one: "
+            f"`keydesk rotate {issued.key.id} --overlap 0s`"
+        )
     if run.out.is_terminal:
         run.err.print()
         run.note("Keep the secret now: it is not shown again.")

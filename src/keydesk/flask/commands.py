@@ -44,12 +44,20 @@ class KeysGroup(AppGroup):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Read the command line of the group, which writes its help where that is asked for."""
+        """Read the command line of the group, which writes its help where that is asked for.
+
+        Raises:
+            SystemExit: The help could not be written; with code 1.
+        """
         with _streams().steady_streams():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, whatever state the standard streams are in."""
+        """Run the command, whatever state the standard streams are in.
+
+        Raises:
+            SystemExit: The help of it could not be written; with code 1.
+        """
         with _streams().steady_streams():
             return super().invoke(ctx)
 
