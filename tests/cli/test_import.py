@@ -16,6 +16,7 @@ import pytest
 from keydesk import HeldKey, InvalidField, KeydeskError
 from keydesk.cli import import_lines
 from keydesk.cli.import_formats import read_json_lines
+from keydesk.cli.imports import import_
 from keydesk.keys.digest import Digester
 from keydesk.keys.held import Mint
 from keydesk.keys.secret import SecretFormat
@@ -229,7 +230,7 @@ def test_import_of_standard_input_or_a_pipe_says_what_to_do(run, tmp_path):
     assert "keydesk import keys.csv" in said
     os.mkfifo(tmp_path / "keys.csv")
     assert "write the keys to a file first" in run.refused("import", str(tmp_path / "keys.csv"), code=2)
-    assert "Standard input and pipes are not read" in " ".join(run("import", "--help").stdout.split())
+    assert "Standard input and pipes are not read" in " ".join(str(import_.help).split())
 
 
 def test_import_of_what_is_no_such_file(run, write, tmp_path):
