@@ -72,6 +72,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         for title, text in report.sections:
             if title.startswith(("Captured stderr", "Captured log")):
                 watch.look_at(text, title)
+    if report.when == "teardown":
+        watch.forget()
     if report.when == "teardown" and watch.LEAKS:
         leaks = sorted(set(watch.LEAKS))
         watch.LEAKS.clear()

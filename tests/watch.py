@@ -1,8 +1,8 @@
 """The watch: no secret in any log line, message or repr that the suite produces, nor on standard error.
 
 What counts is a text of the shape of our secrets whose checksum is right, and 16 characters of either end of a secret
-that somebody else made: one that the suite imported or presented, and that nobody could have guessed. A test that must
-log one, to see it blanked, says so with `@pytest.mark.shows_secrets`.
+that somebody else made and this test had digested to be stored, if nobody could have guessed it. A test that must log
+one, to see it blanked, says so with `@pytest.mark.shows_secrets`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 from keydesk.errors import KeydeskError
-from keydesk.keys.secret import SecretFormat, checksum
+from keydesk.keys.held import SHA256_MARK, Mint
+from keydesk.keys.record import Secret
+from keydesk.keys.secret import checksum
 from keydesk.keys.strength import is_strong
 
 _SHAPE = re.compile(r"[A-Za-z0-9_]*_(?:live|test)_[0-9A-Za-z]{38}")
 LEAKS: list[str] = []
 _END = 16  # a hint shows four; a message may cut a text short
+_DISTINCT = 6  # characters of an end; with fewer it is found in texts that are no secrets
 _FOREIGN: set[str] = set()
 
 
@@ -37,9 +40,14 @@ def secrets_in(text: str) -> list[str]:
 
 
 def remember(text: str) -> None:
-    """Watch for a secret that is not of our shape, from now on. A weak one might be any word: it is not watched for."""
-    if len(text) >= _END and is_strong(text) and not _SHAPE.search(text):
-        _FOREIGN.update((text[:_END], text[-_END:]))
+    """Watch for a secret that is not of our shape. A weak one might be any word: it is not watched for."""
+    if is_strong(text) and not _SHAPE.search(text):
+        _FOREIGN.update(end for end in (text[:_END], text[-_END:]) if len(set(end)) >= _DISTINCT)
+
+
+def forget() -> None:
+    """Watch for no foreign secret any more. What is one in a test may be the id of a key in the next."""
+    _FOREIGN.clear()
 
 
 def foreign_in(text: str) -> list[str]:
@@ -66,7 +74,7 @@ def _look_at_record(record: logging.LogRecord) -> None:
 def begin() -> Callable[[], None]:
     """Begin to watch all log records and errors of this process; return what ends it."""
     make_record = logging.getLogRecordFactory()
-    is_possible = SecretFormat.is_possible
+    store = Mint.secret
 
     def watched_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make_record(*args, **kwargs)
@@ -77,20 +85,19 @@ def begin() -> Callable[[], None]:
         Exception.__init__(self, *args)
         look_at(f"{self} {self!r}", f"a {type(self).__name__}")
 
-    def watched_is_possible(self: SecretFormat, text: str) -> bool:
-        # The one place by which every text comes that is to be digested, whether imported or presented.
-        possible = is_possible(self, text)
-        if possible and not self.claims(text):
+    def watched_store(self: Mint, text: str, **given: Any) -> Secret:
+        secret = store(self, text, **given)
+        if not text.startswith(SHA256_MARK):
             remember(text)
-        return possible
+        return secret
 
     logging.setLogRecordFactory(watched_record)
-    SecretFormat.is_possible = watched_is_possible  # type: ignore[method-assign]
+    Mint.secret = watched_store  # type: ignore[method-assign]
     KeydeskError.__init__ = watched_init  # type: ignore[method-assign,assignment]
 
     def end() -> None:
         logging.setLogRecordFactory(make_record)
-        SecretFormat.is_possible = is_possible  # type: ignore[method-assign]
+        Mint.secret = store  # type: ignore[method-assign]
         del KeydeskError.__init__
 
     return end

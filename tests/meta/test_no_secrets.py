@@ -125,12 +125,12 @@ def test_watch_sees_a_secret(prefix: str, leaks: list[str]) -> None:
         base64.b64encode(hashlib.sha256(b"another").digest()).decode(),
     ],
 )
-@pytest.mark.parametrize("how", ["verify", "import"])
+@pytest.mark.parametrize("how", ["written down", "import"])
 def test_watch_sees_a_secret_that_somebody_else_made(
     desk: Desk, leaks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, how: str
 ) -> None:
-    if how == "verify":
-        desk.verify(secret)
+    if how == "written down":
+        open_desk({"API_KEYS": {secret: "Client"}})
     else:
         monkeypatch.setenv("KEYDESK_STORE", "memory://")
         (tmp_path / "keys.csv").write_text(f"secret,name\n{secret},Client\n")
@@ -154,10 +154,22 @@ def test_watch_sees_a_secret_that_somebody_else_made(
 
 
 def test_watch_takes_no_guessable_text_for_a_foreign_secret(desk: Desk, leaks: list[str]) -> None:
-    for text in ("my-secret-api-key-of-production", "Client", "1" * 40):
-        desk.verify(text)
-        watch.look_at(f"the client is called {text}", "here")
+    for text in ("my-secret-api-key-of-production", "1" * 40, "a" * 20 + "8f14e45f-ceea-467f-a8f2-0d4d3b1c9e7a"):
+        desk.mint.secret(text, number=1, now=desk.clock.now())
+    watch.look_at("the client is called my-secret-api-key-of-production, its id is aaaaaaaaaaaaaaaaaaaa", "here")
     watch.look_at("…9e7a and 8f14e45f", "here")
+    assert leaks == []
+    watch.look_at("467f-a8f2-0d4d3b1c9e7a", "here")
+    assert leaks == ["a foreign secret, …9e7a in here"]
+
+
+@pytest.mark.shows_secrets
+def test_watch_forgets_a_foreign_secret_after_its_test(leaks: list[str]) -> None:
+    watch.remember("8f14e45f-ceea-467f-a8f2-0d4d3b1c9e7a")
+    watch.look_at("467f-a8f2-0d4d3b1c9e7a", "here")
+    assert leaks.pop()
+    watch.forget()
+    watch.look_at("467f-a8f2-0d4d3b1c9e7a", "here")
     assert leaks == []
 
 
