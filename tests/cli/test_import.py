@@ -120,6 +120,23 @@ def test_import_of_many_batches(run, desk, write):
     assert run.json("events", "--verify")["rows"] == 2500
 
 
+def test_import_into_empty_tables_leaves_all_their_indexes(run, desk, write):
+    run("db", "upgrade")
+    usual = _indexes(desk.store.engine)
+    assert "ix_keydesk_secrets_digest" in usual
+    lines = [f"{uuid.uuid4().hex},Client\n" for _ in range(2500)]
+    run.refused("import", write("twice.csv", "secret,name\n" + "".join([*lines, lines[0]])))
+    assert _indexes(desk.store.engine) == usual
+    run("import", write("keys.csv", "secret,name\n" + "".join(lines)))
+    assert _indexes(desk.store.engine) == usual
+
+
+def _indexes(engine):
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_schema WHERE type = 'index'").all()
+    return {name: sql for name, sql in rows if name.startswith("ix_")}
+
+
 # Weak secrets
 
 

@@ -13,8 +13,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Engine, Table
+from sqlalchemy import Engine, Index, Table, select
 from sqlalchemy.engine import Connection
+from sqlalchemy.schema import DropIndex
 
 from .schema import Moment
 
@@ -107,3 +108,17 @@ def large_cache(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.exec_driver_sql(f"PRAGMA cache_size = {int(usual)}")
+
+
+def take_indexes(connection: Connection, tables: Sequence[Table]) -> list[Index]:
+    """Take the indexes off those of the tables that are empty, on SQLite, and return them, to be made at the end.
+
+    Sorting all digests once and writing their index from end to end takes a fifth of putting each in its place.
+    """
+    if connection.dialect.name != "sqlite":
+        return []
+    empty = [table for table in tables if connection.execute(select(table).limit(1)).first() is None]
+    indexes = [index for table in empty for index in sorted(table.indexes, key=lambda index: str(index.name))]
+    for index in indexes:
+        connection.execute(DropIndex(index, if_exists=True))
+    return indexes

@@ -142,11 +142,12 @@ secrets = Table(
     metadata,
     Column("key_id", _code(32), ForeignKey("keydesk_keys.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("digest", _code(64), nullable=False, unique=True),
+    Column("digest", _code(64), nullable=False),
     Column("pepper_id", _code(8), nullable=False),
     Column("hint", String(64), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
+    Index(None, "digest", unique=True),
     sqlite_with_rowid=False,
     **_OPTIONS,
 )

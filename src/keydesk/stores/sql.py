@@ -16,6 +16,7 @@ from operator import itemgetter
 
 from sqlalchemy import (
     Engine,
+    Index,
     bindparam,
     delete,
     func,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateIndex
 
 from ..clock import Clock
 from ..decision import Check
@@ -33,7 +35,7 @@ from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_
 from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page
 from . import condition, migration
-from .bulk import BulkInsert, Rows, large_cache, moments_of, written_behind
+from .bulk import BulkInsert, Rows, large_cache, moments_of, take_indexes, written_behind
 from .engines import answering, at_fork, leave_pool, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .reading import PreparedRead, ReadConnections
@@ -58,6 +60,7 @@ from .statements import (
     key_with_secrets,
     page_of_keys,
     position,
+    repeated_digests,
     whole_key,
 )
 
@@ -170,11 +173,14 @@ class SqlStore:
                 return len(first)
             # An import: while the database writes one batch, this thread makes the rows of the next.
             count, batch = 0, first
-            with large_cache(connection), written_behind(write) as hand_over:
-                while batch:
-                    hand_over(rows_of(batch))
-                    count += len(batch)
-                    batch = list(islice(given, _BATCH))
+            with large_cache(connection):
+                indexes = take_indexes(connection, (keys, secrets, events))
+                with written_behind(write) as hand_over:
+                    while batch:
+                        hand_over(rows_of(batch))
+                        count += len(batch)
+                        batch = list(islice(given, _BATCH))
+                _make_indexes(connection, indexes)
             return count
 
     def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
@@ -438,6 +444,14 @@ class SqlStore:
         self._connections.close()
         if self._own:
             self.engine.dispose()
+
+
+def _make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
+    try:
+        for index in indexes:
+            connection.execute(CreateIndex(index))
+    except IntegrityError:
+        raise DuplicateSecret(connection.execute(repeated_digests()).scalars().all()) from None
 
 
 def _taken(connection: Connection, rows: Rows) -> list[str]:

@@ -14,6 +14,7 @@ from ..ports import KeyFilter
 from .rows import KEY_COLUMNS, SECRET_COLUMNS, key_of, secret_of
 from .schema import chain_head, events, keys, secrets
 
+_REPEATED_SHOWN = 100
 HEAD_ID = 1  # of the one row of keydesk_chain_head
 DIGEST_PLACE = len(KEY_COLUMNS) + SECRET_COLUMNS.index(secrets.c.digest)  # in a row of a key and one of its secrets
 
@@ -110,6 +111,12 @@ def page_of_keys(wanted: Select[Any]) -> Select[Any]:
         .select_from(page.join(secrets, secrets.c.key_id == page.c.id))
         .order_by(page.c.id.desc(), secrets.c.number)
     )
+
+
+def repeated_digests() -> Select[Any]:
+    """Return what selects digests that more than one secret has, as many as anybody wants to read of."""
+    repeated = select(secrets.c.digest).group_by(secrets.c.digest).having(func.count() > 1)
+    return repeated.limit(_REPEATED_SHOWN)
 
 
 def ended_keys(before: datetime) -> Select[Any]:

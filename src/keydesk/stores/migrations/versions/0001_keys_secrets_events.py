@@ -74,11 +74,11 @@ def upgrade() -> None:
         sa.Column("created_at", Moment, nullable=False),
         sa.Column("expires_at", Moment),
         sa.PrimaryKeyConstraint("key_id", "number", name="pk_keydesk_secrets"),
-        sa.UniqueConstraint("digest", name="uq_keydesk_secrets_digest"),
         sa.ForeignKeyConstraint(["key_id"], ["keydesk_keys.id"], name="fk_keydesk_secrets_key_id"),
         sqlite_with_rowid=False,
         **_MYSQL,
     )
+    op.create_index("ix_keydesk_secrets_digest", "keydesk_secrets", ["digest"], unique=True)
     op.create_table(
         "keydesk_events",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), autoincrement=False, nullable=False),
