@@ -19,7 +19,7 @@ from sqlalchemy.schema import DropIndex
 
 from .schema import Moment
 
-CACHE_KIBIBYTES = 64 * 1024
+CACHE_KIBIBYTES = 32 * 1024
 MAX_PARAMETERS = 32_766  # that SQLite takes in one statement, since 3.32 of 2020
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ def moments_of(engine: Engine) -> Callable[[datetime | None], Any]:
 
 @contextmanager
 def large_cache(connection: Connection) -> Iterator[None]:
-    """Let SQLite keep 64 MiB of pages while a block runs. Digests go all over their index, page after page."""
+    """Let SQLite keep 32 MiB of pages while a block runs. Digests go all over their index, page after page."""
     if connection.dialect.name != "sqlite":
         yield
         return
