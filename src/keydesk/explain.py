@@ -11,7 +11,7 @@ from datetime import datetime
 
 from . import fixes
 from .decision import Check, Decision, Denied, Reason
-from .errors import StoreError
+from .errors import StoreError, StoreUnavailable
 from .keys.networks import parse_address
 from .keys.pasted import Pasted, find_pasted
 from .keys.record import Key, Secret
@@ -90,7 +90,8 @@ def _unknown(verifier: Verifier, text: str, pasted: Pasted | None, decision: Dec
         key = _find(verifier, text)
         bare = _find(verifier, pasted.secret) if pasted and key is None else None
     except StoreError as error:
-        return Check("known", False, str(error), "mend that; `keydesk doctor` may say more")
+        problem = error.problem if isinstance(error, StoreUnavailable) else str(error)
+        return Check("known", False, problem, "mend that; `keydesk doctor` may say more")
     if decision.reason is Reason.UNAVAILABLE or key is not None:
         return Check("known", False, "the store did not answer, and does so now", "try again")
     if pasted and bare is not None:

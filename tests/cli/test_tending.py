@@ -154,12 +154,14 @@ def test_doctor_advises_a_pepper(run):
 
 
 def test_doctor_lists_all_wrong_settings(run, monkeypatch):
+    monkeypatch.setenv("KEYDESK_STORE", "file:/nowhere/keys.yml")
     monkeypatch.setenv("KEYDESK_PREFIX", "-")
     monkeypatch.setenv("KEYDESK_HEADER", "X Key")
     checks = found(run, "settings", code=1)
-    assert [check["passed"] for check in checks] == [False, False]
+    assert [check["passed"] for check in checks] == [False] * 3
     assert "KEYDESK_HEADER" in checks[1]["found"]
     assert "X-API-Key" in checks[1]["fix"]
+    assert "/nowhere/keys.yml" in checks[2]["found"]
 
 
 def test_doctor_names_unknown_settings_in_the_environment(run, monkeypatch):

@@ -68,8 +68,8 @@ def doctor(run: Run) -> None:
 def _settings_checks(run: Run) -> list[Check]:
     try:
         settings = run.read_settings()
-    except SettingsError as error:
-        return [_of_problem(problem) for problem in error.problems]
+    except SettingsError:
+        return []  # said by opening the desk, with what is wrong with the store
     return [Check("settings", True, "all can be read"), _pepper_check(settings)]
 
 
@@ -100,7 +100,7 @@ def _environment_checks() -> list[Check]:
 
 
 def _desk_checks(run: Run) -> list[Check]:
-    """Return what the desk shows of itself. Where settings are wrong there is none, and that is said above."""
+    """Return what the desk shows of itself, or everything that keeps it from being opened."""
     try:
         with run.open_desk() as desk:
             checks = desk.store.checks()
@@ -110,7 +110,7 @@ def _desk_checks(run: Run) -> list[Check]:
                 checks += [check for name in looks if name not in wrong for check in _looked(desk, name, looks[name])]
             return checks
     except SettingsError as error:
-        return [] if _settings_are_wrong(run) else [_of_problem(problem) for problem in error.problems]
+        return [_of_problem(problem) for problem in error.problems]
     except KeydeskError as error:
         return [Check("store", False, _problem_of(error), _AGAIN)]
 
@@ -126,14 +126,6 @@ def _looked(desk: Desk, name: str, look: Callable[[Desk], Iterator[Check]]) -> l
 def _problem_of(error: KeydeskError) -> str:
     """Return what an error says, without the advice to run this very command."""
     return error.problem if isinstance(error, StoreUnavailable) else str(error)
-
-
-def _settings_are_wrong(run: Run) -> bool:
-    try:
-        run.read_settings()
-    except SettingsError:
-        return True
-    return False
 
 
 def _digests(desk: Desk) -> Iterator[Check]:
