@@ -33,7 +33,8 @@ from .keys.record import (
     parse_text,
 )
 from .keys.scopes import Requirement
-from .ports import Change, KeyFilter, KeyStore, Page, WritableKeyStore
+from .lookup import StoreFinder
+from .ports import Change, KeyFilter, KeyFinder, KeyStore, Page, WritableKeyStore
 from .verifier import Verifier
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -58,11 +59,12 @@ class Desk:
     `actor` says who it is: one line of at most 200 characters. Either ends up in the event.
     """
 
-    def __init__(self, *, store: KeyStore, mint: Mint, clock: Clock) -> None:
+    def __init__(self, *, store: KeyStore, mint: Mint, clock: Clock, finder: KeyFinder | None = None) -> None:
         self.store = store
         self.mint = mint
         self.clock = clock
-        self.verifier = Verifier(store, mint.digester, mint.secret_format, clock)
+        self._finder = finder or StoreFinder(store, mint)
+        self.verifier = Verifier(self._finder, mint.secret_format, clock)
 
     # Verifying
 
@@ -120,7 +122,7 @@ class Desk:
             InvalidField: A scope asked for is none.
         """
         requirement = _requirement(scopes, any_of)
-        return explain.explain(self.verifier, secret, requirement, client_address)
+        return explain.explain(self.store, self.mint, self.clock, secret, requirement, client_address)
 
     # Changing
 
@@ -170,7 +172,7 @@ class Desk:
         self._permit(by, given.owner, given)
         text = self.mint.secret_format.mint(given.environment)
         key = changes.new_key(given, self.mint.secret(text, number=1, now=now), now)
-        self._writable().add([(key, changes.issued(key, _name_of(by, actor)))])
+        self._add([(key, changes.issued(key, _name_of(by, actor)))])
         return IssuedKey(key, text)
 
     def import_keys(self, held: Iterable[HeldKey], *, actor: str = DEFAULT_ACTOR) -> int:
@@ -192,7 +194,7 @@ class Desk:
                 key = changes.new_key(one.fields, one.secret, now, key_id)
                 yield key, changes.imported(key, checked_actor)
 
-        return self._writable().add(keys())
+        return self._add(keys())
 
     def rotate(
         self,
@@ -229,7 +231,7 @@ class Desk:
             secret = self.mint.secret(text, number=key.secrets[-1].number + 1, now=now)
             return changes.rotate(key, secret, overlap, _name_of(by, actor))
 
-        return IssuedKey(self._change(key_id, decide), text)
+        return IssuedKey(self._change_kept(key_id, decide), text)
 
     def update(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **fields: Any) -> Key:
         """Change fields of a key. Where nothing differs, nothing is written.
@@ -257,7 +259,7 @@ class Desk:
                 self._permit(by, change.key.owner, change.key)
             return change
 
-        return self._change(key_id, decide)
+        return self._change_kept(key_id, decide)
 
     def disable(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
         """Switch a key off until it is enabled again.
@@ -275,7 +277,7 @@ class Desk:
             self._permit(by, key.owner)
             return changes.disable(key, now, _name_of(by, actor))
 
-        return self._change(key_id, decide)
+        return self._change_kept(key_id, decide)
 
     def enable(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
         """Switch a disabled key on again.
@@ -293,7 +295,7 @@ class Desk:
             self._permit(by, key.owner, key)
             return changes.enable(key, now, _name_of(by, actor))
 
-        return self._change(key_id, decide)
+        return self._change_kept(key_id, decide)
 
     def revoke(self, key_id: str, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
         """End a key for good, with all its secrets.
@@ -317,7 +319,7 @@ class Desk:
             self._permit(by, key.owner)
             return changes.revoke(key, reason, now, _name_of(by, actor))
 
-        return self._change(key_id, decide)
+        return self._change_kept(key_id, decide)
 
     def delete(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> None:
         """Remove the record of a revoked key. Its events stay.
@@ -335,7 +337,7 @@ class Desk:
             self._permit(by, key.owner)
             return changes.delete(key, now, _name_of(by, actor))
 
-        self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
+        self._change(key_id, decide)
 
     def prune(self, *, ended_for: timedelta, actor: str = DEFAULT_ACTOR) -> Iterator[tuple[str, str]]:
         """Remove keys that were revoked or expired, and secrets that were rotated away, long enough ago.
@@ -357,25 +359,37 @@ class Desk:
         if not timedelta(0) <= ended_for <= MAX_AGE:
             raise InvalidField("ended_for", f"must be 0 to {MAX_AGE.days} days, not {ended_for}")
         checked_actor = parse_actor(actor)
-        store, before, kind = self._writable(), self.clock.now() - ended_for, ""
+        before, kind = self.clock.now() - ended_for, ""
 
-        def decide(key: Key) -> Change | None:
+        def decide(key: Key, now: datetime) -> Change | None:
             nonlocal kind
-            change = changes.prune(key, before, self.clock.now(), checked_actor)
+            change = changes.prune(key, before, now, checked_actor)
             kind = change.event.kind if change else ""
             return change
 
-        for key_id in store.prunable(ended_before=before):
+        for key_id in self._writable().prunable(ended_before=before):
             kind = ""
             with suppress(KeyNotFound):  # somebody deleted it in the meantime
-                store.change(key_id, decide)
+                self._change(key_id, decide)
             if kind:
                 yield key_id, kind
 
-    def _change(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key:
-        after = self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
+    def _add(self, keys: Iterable[tuple[Key, Event]]) -> int:
+        try:
+            return self._writable().add(keys)
+        finally:  # even what the store gave no answer to may have happened
+            self._finder.look_again()
+
+    def _change_kept(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key:
+        after = self._change(key_id, decide)
         assert after is not None  # only `delete` and `prune` return no key
         return after
+
+    def _change(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key | None:
+        try:
+            return self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
+        finally:
+            self._finder.look_again()
 
     def _writable(self) -> WritableKeyStore:
         if isinstance(self.store, WritableKeyStore):

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from . import fixes
+from .clock import Clock
 from .decision import Check, Decision, Denied, Reason
 from .errors import StoreError, StoreUnavailable
+from .keys.held import Mint
 from .keys.networks import parse_address
 from .keys.pasted import Pasted, find_pasted
 from .keys.record import Key, Secret
 from .keys.scopes import Requirement
-from .keys.secret import shown
+from .keys.secret import SecretFormat, shown
+from .lookup import StoreFinder
 from .ports import KeyStore
 from .verifier import ANY_KEY, Verifier, check_network, check_scopes, check_status
 
@@ -24,7 +27,9 @@ CHECK_NAMES = ("presented", "shape", "known", "status", "network", "scopes")
 
 
 def explain(
-    verifier: Verifier,
+    store: KeyStore,
+    mint: Mint,
+    clock: Clock,
     text: str | None,
     requirement: Requirement = ANY_KEY,
     client_address: str | None = None,
@@ -32,20 +37,21 @@ def explain(
     """Return the decision about a presented text, and every check behind it.
 
     Args:
-        verifier: Of the desk asked.
+        store: Asked anew, whatever is known of it.
+        mint, clock: Of the desk.
         text: What the client presented.
         requirement: The scopes it would need.
         client_address: Where it would come from; None leaves the network check open.
     """
-    decision = verifier.verify(text, requirement, client_address)
+    decision = Verifier(StoreFinder(store, mint), mint.secret_format, clock).verify(text, requirement, client_address)
     checks = [_presented(text)]
     if text:
-        pasted = None if decision.key else find_pasted(text, verifier.secret_format)
-        checks.append(_shape(verifier, text, pasted))
+        pasted = None if decision.key else find_pasted(text, mint.secret_format)
+        checks.append(_shape(mint.secret_format, text, pasted))
         if decision.key is not None:
-            checks += _about_key(verifier, decision.key, text, requirement, client_address)
+            checks += _about_key(store, mint, clock.now(), decision.key, text, requirement, client_address)
         elif checks[-1].passed or decision.reason is Reason.UNAVAILABLE:
-            checks.append(_unknown(verifier, text, pasted, decision))
+            checks.append(_unknown(store, mint, text, pasted, decision))
     not_reached = [Check(name, None, "not reached") for name in CHECK_NAMES[len(checks) :]]
     return decision, checks + not_reached
 
@@ -56,8 +62,7 @@ def _presented(text: str | None) -> Check:
     return Check("presented", False, "nothing", "send the secret in X-API-Key, or as Authorization: Bearer")
 
 
-def _shape(verifier: Verifier, text: str, pasted: Pasted | None) -> Check:
-    secret_format = verifier.secret_format
+def _shape(secret_format: SecretFormat, text: str, pasted: Pasted | None) -> Check:
     bare = pasted.secret if pasted else text
     around = f", with {pasted.around} {pasted.where} it" if pasted else ""
     without = f", without {pasted.around}" if pasted else ""
@@ -84,11 +89,11 @@ def _shape(verifier: Verifier, text: str, pasted: Pasted | None) -> Check:
     )
 
 
-def _unknown(verifier: Verifier, text: str, pasted: Pasted | None, decision: Decision) -> Check:
+def _unknown(store: KeyStore, mint: Mint, text: str, pasted: Pasted | None, decision: Decision) -> Check:
     try:
         # Asked for the very same once more: what is wrong may be with its row alone.
-        key = _find(verifier, text)
-        bare = _find(verifier, pasted.secret) if pasted and key is None else None
+        key = _find(store, mint, text)
+        bare = _find(store, mint, pasted.secret) if pasted and key is None else None
     except StoreError as error:
         problem = error.problem if isinstance(error, StoreUnavailable) else str(error)
         return Check("known", False, problem, "mend that; `keydesk doctor` may say more")
@@ -97,18 +102,23 @@ def _unknown(verifier: Verifier, text: str, pasted: Pasted | None, decision: Dec
     if pasted and bare is not None:
         found = f"no key has this, but without the {pasted.around} {pasted.where} it {bare.name} ({bare.id}) has"
         return Check("known", False, found, f"send the secret alone, without {pasted.around}")
-    return Check("known", False, "no key has this secret", fixes.write_down(verifier.store))
+    return Check("known", False, "no key has this secret", fixes.write_down(store))
 
 
-def _find(verifier: Verifier, text: str) -> Key | None:
-    return verifier.store.find_by_digest(verifier.digester.candidates(text))
+def _find(store: KeyStore, mint: Mint, text: str) -> Key | None:
+    return store.find_by_digest(mint.digester.candidates(text))
 
 
 def _about_key(
-    verifier: Verifier, key: Key, text: str, requirement: Requirement, client_address: str | None
+    store: KeyStore,
+    mint: Mint,
+    now: datetime,
+    key: Key,
+    text: str,
+    requirement: Requirement,
+    client_address: str | None,
 ) -> list[Check]:
-    secret = key.find_secret(verifier.digester.candidates(text)) or key.secrets[-1]
-    store, now = verifier.store, verifier.clock.now()
+    secret = key.find_secret(mint.digester.candidates(text)) or key.secrets[-1]
     return [
         Check("known", True, f"{key.name} ({key.id}), secret {secret.number}"),
         _status(store, key, check_status(key, secret, now), secret, now),

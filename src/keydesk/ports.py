@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .decision import Check
 from .errors import InvalidField
 from .events import ChainedEvent, ChainReport, Event
-from .keys.record import Key, Status
+from .keys.record import Key, Secret, Status
 
 MAX_PAGE = 1000
 MAX_FILTER_CHARACTERS = 200
@@ -55,6 +55,18 @@ class Change:
     event: Event
 
 
+class Position(NamedTuple):
+    """How far a store has come. Two that are equal have the same keys between them.
+
+    Attributes:
+        number: Of the newest event, 0 where there is none; elsewhere one more with each change.
+        hash: Of the newest event; empty where a store has no events.
+    """
+
+    number: int
+    hash: str = ""
+
+
 class KeyStore(Protocol):
     """Where keys live. Every method may be called from any thread."""
 
@@ -84,6 +96,14 @@ class KeyStore(Protocol):
 
         Raises:
             InvalidField: The cursor is none of this store, or the size is out of range.
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def position(self) -> Position:
+        """Return how far the store has come. It costs little to ask: what is known of keys is as old as the answer.
+
+        Raises:
             StoreUnavailable: The store does not answer.
         """
         ...
@@ -163,14 +183,6 @@ class WritableKeyStore(KeyStore, Protocol):
         """
         ...
 
-    def last_event_number(self) -> int:
-        """Return the number of the newest event, 0 where there is none.
-
-        Raises:
-            StoreUnavailable: The store does not answer.
-        """
-        ...
-
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
         """Walk all events from the first and report the first break.
 
@@ -188,4 +200,24 @@ class WritableKeyStore(KeyStore, Protocol):
         Raises:
             StoreUnavailable: The store does not answer.
         """
+        ...
+
+
+Found: TypeAlias = tuple[Key, Secret]  # a key, and which of its secrets was presented
+
+
+class KeyFinder(Protocol):
+    """What the verifier asks for the key of a presented text. May be called from any thread."""
+
+    def find(self, text: str) -> Found | None:
+        """Return the key that has this text for a secret, or None. Whatever a client sends may be asked for.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def look_again(self) -> None:
+        """Take notice that a key was changed by this process: the next answer comes after that."""
         ...

@@ -8,11 +8,10 @@ from datetime import datetime
 from .clock import Clock
 from .decision import Allowed, Decision, Denied, Reason
 from .errors import StoreError
-from .keys.digest import Digester
 from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
-from .ports import KeyStore, WritableKeyStore
+from .ports import KeyFinder
 
 logger = logging.getLogger("keydesk")
 
@@ -29,11 +28,10 @@ _REASONS = {
 class Verifier:
     """Decides about presented secrets. Holds no state of its own, so any number of threads may share one."""
 
-    def __init__(self, store: KeyStore, digester: Digester, secret_format: SecretFormat, clock: Clock) -> None:
-        self.store = store
-        self.digester = digester
-        self.secret_format = secret_format
-        self.clock = clock
+    def __init__(self, finder: KeyFinder, secret_format: SecretFormat, clock: Clock) -> None:
+        self._finder = finder
+        self._secret_format = secret_format
+        self._clock = clock
 
     def verify(
         self, text: str | None, requirement: Requirement = ANY_KEY, client_address: str | None = None
@@ -44,38 +42,23 @@ class Verifier:
         """
         if not text:
             return MISSING
-        if not self.secret_format.is_possible(text):
-            return Denied(Reason.INVALID, hint=self.secret_format.hint(text))
-        digests = self.digester.candidates(text)
         try:
-            key = self.store.find_by_digest(digests)
+            found = self._finder.find(text)
         except StoreError as error:
             logger.error("Keydesk cannot verify keys: %s", error)
-            return Denied(Reason.UNAVAILABLE, hint=self.secret_format.hint_of_possible(text))
-        secret = key.find_secret(digests) if key else None
-        if key is None or secret is None:
-            return Denied(Reason.INVALID, hint=self.secret_format.hint_of_possible(text))
-        if secret.digest != digests[0]:
-            self._redigest(secret, digests[0])
-        return self.judge(key, secret, requirement, client_address)
+            return Denied(Reason.UNAVAILABLE, hint=self._secret_format.hint(text))
+        if found is None:
+            return Denied(Reason.INVALID, hint=self._secret_format.hint(text))
+        return self.judge(*found, requirement, client_address)
 
     def judge(self, key: Key, secret: Secret, requirement: Requirement, client_address: str | None) -> Decision:
         """Return the decision about a caller whose secret has matched: status, then network, then scopes."""
         return (
-            check_status(key, secret, self.clock.now())
+            check_status(key, secret, self._clock.now())
             or check_network(key, secret, client_address)
             or check_scopes(key, secret, requirement)
             or Allowed(key, secret)
         )
-
-    def _redigest(self, secret: Secret, digest: str) -> None:
-        """Bring a secret that is stored under an earlier pepper under the current one, now that its text is here."""
-        if not isinstance(self.store, WritableKeyStore):
-            return
-        try:
-            self.store.redigest(secret.digest, digest, self.digester.pepper_id)
-        except StoreError as error:
-            logger.warning("Keydesk left a digest under an earlier pepper; its next use tries again: %s", error)
 
 
 def check_status(key: Key, secret: Secret, now: datetime) -> Denied | None:

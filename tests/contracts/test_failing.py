@@ -100,7 +100,7 @@ def test_server_goes_away_and_comes_back(kind: str, own_server: Callable[[str], 
         lambda: desk.list_keys(),
         lambda: desk.list_events(),
         lambda: desk.check_chain(),
-        store.last_event_number,
+        store.position,
         lambda: desk.issue(name="another"),
         lambda: desk.update(issued.key.id, description=os.urandom(4).hex()),
         lambda: store.redigest("1" * 64, "2" * 64, ""),
@@ -327,7 +327,7 @@ if sys.platform == "linux":
         engine = create_engine(f"sqlite:///{tmp_path}/app.db")
         store = SqlStore(engine, open_desk({"KEYDESK_STORE": "memory://"}).clock)
         store.upgrade()
-        store.last_event_number()
+        store.position()
         pool = engine.pool
         child = os.fork()
         if not child:

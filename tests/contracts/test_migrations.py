@@ -89,7 +89,7 @@ def test_not_migrated_names_the_command(kind: str, request: pytest.FixtureReques
         lambda: store.find_key("key_" + "0" * 28),
         lambda: store.add([issued(new_key())]),
         lambda: store.redigest("0" * 64, "1" * 64, ""),
-        store.last_event_number,
+        store.position,
         store.check_chain,
     ]
     for call in calls:
@@ -226,7 +226,7 @@ def read_everything(desk: Desk) -> None:
     assert list(desk.prune(ended_for=timedelta(0))) == []
     store = desk.store
     assert isinstance(store, SqlStore)
-    assert store.last_event_number() == 0
+    assert store.position().number == 0
     assert store.secrets_by_pepper() == {}
     store.redigest("0" * 64, "1" * 64, "")
     for change in (lambda: desk.revoke(key_id), lambda: desk.rotate(key_id), lambda: desk.delete(key_id)):

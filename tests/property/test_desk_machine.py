@@ -226,7 +226,7 @@ class DeskMachine(RuleBasedStateMachine):
 
     @invariant()
     def records_and_events_are_as_many_as_the_model_says(self) -> None:
-        assert self.desk.store.last_event_number() == self.events  # type: ignore[attr-defined]
+        assert self.desk.store.position().number == self.events  # type: ignore[attr-defined]
         for key_id, key in self.keys.items():
             record = self.desk.find_key(key_id)
             assert (record is None) is key.deleted

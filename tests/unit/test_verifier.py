@@ -177,7 +177,7 @@ def test_pepper_is_set_later(store: Watched, clock: ManualClock) -> None:
     )
     assert desk.verify(issued.secret).allowed
     assert len(store.redigests) == 1
-    assert store.last_event_number() == 1
+    assert store.position().number == 1
 
 
 def test_pepper_is_changed(store: Watched, clock: ManualClock) -> None:

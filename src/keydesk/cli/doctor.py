@@ -195,7 +195,7 @@ def _readable(desk: Desk, ids: Iterable[str]) -> Iterator[Key]:
 def _chain(desk: Desk) -> Iterator[Check]:
     if not isinstance(desk.store, WritableKeyStore):
         return
-    last = desk.store.last_event_number()
+    last = desk.store.position().number
     rows = desk.list_events(after=last - 1, size=1) if last else []
     if not rows:
         fix = "run `keydesk events --verify`" if last else ""

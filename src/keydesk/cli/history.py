@@ -66,7 +66,7 @@ def events(run: Run, key_id: str | None, after: int | None, size: int, verify: b
 
 def _newest(desk: Desk, key_id: str | None, size: int) -> list[ChainedEvent]:
     if key_id is None:
-        last = desk.store.last_event_number() if isinstance(desk.store, WritableKeyStore) else 0
+        last = desk.store.position().number if isinstance(desk.store, WritableKeyStore) else 0
         return desk.list_events(after=max(0, last - size), size=size)
     # The numbers of one key's events are not known: read them all, of which there are few, and keep the last.
     kept: deque[ChainedEvent] = deque(maxlen=size)

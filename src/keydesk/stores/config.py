@@ -10,7 +10,7 @@ from ..clock import Clock
 from ..decision import Check
 from ..keys.held import Mint, is_weak, keys_of_mapping
 from ..keys.record import Key
-from ..ports import KeyFilter, Page
+from ..ports import KeyFilter, Page, Position
 from .index import KeyIndex
 
 logger = logging.getLogger("keydesk")
@@ -69,6 +69,10 @@ class ConfigStore:
             InvalidField: The cursor is none of this list, or the size is out of range.
         """
         return self._index.page(where, cursor=cursor, size=size, now=self._clock.now())
+
+    def position(self) -> Position:
+        """See `KeyStore.position`. Nothing changes here."""
+        return Position(0)
 
     def edited_in(self, key: Key | None = None) -> str:
         """See `EditedKeyStore.edited_in`."""

@@ -19,7 +19,7 @@ from ..decision import Check
 from ..errors import InvalidField, SettingsError, first_problems
 from ..keys.held import Mint, is_weak, keys_of_mapping
 from ..keys.record import Key
-from ..ports import KeyFilter, Page
+from ..ports import KeyFilter, Page, Position
 from ..yaml_text import SECTION, TextLoader
 from .index import KeyIndex
 
@@ -61,6 +61,7 @@ class FileStore:
         self._warning = ""
         self._weak = 0
         self._index = KeyIndex()
+        self._readings = 0
         self._signature: tuple[int, int, int] | None = None
         self._unsettled = True
         self._looked_at = clock.monotonic()
@@ -88,6 +89,11 @@ class FileStore:
         """
         return self._current().page(where, cursor=cursor, size=size, now=self._clock.now())
 
+    def position(self) -> Position:
+        """See `KeyStore.position`. The number is that of the times the file was read."""
+        self._current()
+        return Position(self._readings)
+
     def edited_in(self, key: Key | None = None) -> str:  # noqa: ARG002
         """See `EditedKeyStore.edited_in`."""
         return str(self._path)
@@ -107,6 +113,7 @@ class FileStore:
         try:
             if self._unsettled or self._problem or self._signature != self._signature_now():
                 self._index = self._read()
+                self._readings += 1  # not before the keys are in force: who asks for one takes the other as that old
                 self._report("")
         except (OSError, InvalidField) as error:
             self._report(_described(error))

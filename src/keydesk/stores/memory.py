@@ -13,7 +13,7 @@ from ..decision import Check
 from ..errors import DuplicateSecret, KeyNotFound
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..keys.record import Key
-from ..ports import Change, KeyFilter, Page
+from ..ports import Change, KeyFilter, Page, Position
 from .index import KeyIndex
 from .paging import check_size
 
@@ -114,9 +114,10 @@ class MemoryStore:
             rows = self._events[max(after, 0) :]
         return [row for row in rows if key_id is None or row.event.key_id == key_id][:size]
 
-    def last_event_number(self) -> int:
-        """See `WritableKeyStore.last_event_number`."""
-        return len(self._events)
+    def position(self) -> Position:
+        """See `KeyStore.position`."""
+        with self._lock:
+            return Position(len(self._events), self._events[-1].hash if self._events else FIRST_HASH)
 
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:  # noqa: ARG002
         """See `WritableKeyStore.check_chain`."""

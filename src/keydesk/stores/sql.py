@@ -33,7 +33,7 @@ from ..decision import Check
 from ..errors import DuplicateSecret, KeyNotFound, StoreUnavailable
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..keys.record import Key
-from ..ports import MAX_PAGE, Change, KeyFilter, Page
+from ..ports import MAX_PAGE, Change, KeyFilter, Page, Position
 from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, moments_of, take_indexes, written_behind
 from .engines import answering, at_fork, leave_pool, transaction
@@ -338,14 +338,14 @@ class SqlStore:
         with self._reading() as connection:
             return [event_of(row) for row in connection.execute(statement)]
 
-    def last_event_number(self) -> int:
-        """See `WritableKeyStore.last_event_number`.
+    def position(self) -> Position:
+        """See `KeyStore.position`.
 
         Raises:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        return self._position()[0]
+        return Position(*self._position()[:2])
 
     def _position(self) -> tuple[int, str, int]:
         """Return the number and hash at the head, and the highest number of any row, all of one moment."""

@@ -180,7 +180,7 @@ def all_events(store: WritableKeyStore) -> list[ChainedEvent]:
         assert check_chain(rows, head_number=len(rows), head_hash=rows[-1].hash).problem is None
     report = store.check_chain()
     assert (report.problem, report.rows, report.head_number) == (None, len(rows), len(rows))
-    assert store.last_event_number() == len(rows)
+    assert store.position().number == len(rows)
     return rows
 
 

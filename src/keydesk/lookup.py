@@ -1,0 +1,49 @@
+"""Core: from the text a client presented to the key that has it, asked of the store each time."""
+
+from __future__ import annotations
+
+import logging
+
+from .errors import StoreError
+from .keys.held import Mint
+from .ports import Found, KeyStore, WritableKeyStore
+
+logger = logging.getLogger("keydesk")
+
+
+class StoreFinder:
+    """Finds keys in a store. Holds no state of its own, so any number of threads may share one."""
+
+    def __init__(self, store: KeyStore, mint: Mint) -> None:
+        self._store = store
+        self._mint = mint
+
+    def find(self, text: str) -> Found | None:
+        """See `KeyFinder.find`.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        if not self._mint.secret_format.is_possible(text):
+            return None
+        digests = self._mint.digester.candidates(text)
+        key = self._store.find_by_digest(digests)
+        secret = key.find_secret(digests) if key else None
+        if key is None or secret is None:
+            return None
+        if secret.digest != digests[0]:
+            self._redigest(secret.digest, digests[0])
+        return key, secret
+
+    def look_again(self) -> None:
+        """See `KeyFinder.look_again`. There is nothing to do: the store is asked each time."""
+
+    def _redigest(self, old: str, new: str) -> None:
+        """Bring a secret that is stored under an earlier pepper under the current one, now that its text is here."""
+        if not isinstance(self._store, WritableKeyStore):
+            return
+        try:
+            self._store.redigest(old, new, self._mint.digester.pepper_id)
+        except StoreError as error:
+            logger.warning("Keydesk left a digest under an earlier pepper; its next use tries again: %s", error)
