@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from .clock import Clock, SystemClock
 from .desk import Desk
+from .environment import read_environment
 from .errors import SettingsError
 from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
 from .ports import KeyStore
-from .settings import Settings, read_environment, survey_settings
+from .settings import Settings, survey_settings
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
 

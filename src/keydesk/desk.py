@@ -34,7 +34,7 @@ from .keys.record import (
 )
 from .keys.scopes import Requirement
 from .lookup import StoreFinder
-from .ports import Change, KeyFilter, KeyFinder, KeyStore, Page, WritableKeyStore
+from .ports import Change, KeyFilter, KeyFinder, KeyStore, Meter, Page, WritableKeyStore
 from .verifier import Verifier
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -59,12 +59,15 @@ class Desk:
     `actor` says who it is: one line of at most 200 characters. Either ends up in the event.
     """
 
-    def __init__(self, *, store: KeyStore, mint: Mint, clock: Clock, finder: KeyFinder | None = None) -> None:
+    def __init__(
+        self, *, store: KeyStore, mint: Mint, clock: Clock, finder: KeyFinder | None = None, meter: Meter | None = None
+    ) -> None:
         self.store = store
         self.mint = mint
         self.clock = clock
+        self.meter = meter
         self._finder = finder or StoreFinder(store, mint)
-        self.verifier = Verifier(self._finder, mint.secret_format, clock)
+        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter)
 
     # Verifying
 
@@ -478,7 +481,9 @@ class Desk:
         return self._writable().check_chain(progress)
 
     def close(self) -> None:
-        """Give back what the store holds. The desk cannot be used afterwards."""
+        """Write down what was counted and give back what the store holds. The desk cannot be used afterwards."""
+        if self.meter is not None:
+            self.meter.close()
         self.store.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .decision import Check
 from .errors import InvalidField
@@ -220,4 +220,39 @@ class KeyFinder(Protocol):
 
     def look_again(self) -> None:
         """Take notice that a key was changed by this process: the next answer comes after that."""
+        ...
+
+
+Mistake: TypeAlias = Literal["unknown", "malformed"]  # what a presented text is that is no key's
+
+
+class Meter(Protocol):
+    """Counts verifications. Called on the path of each request: nothing here waits, and nothing is raised."""
+
+    def count(self, key_id: str, outcome: str, now: datetime) -> None:
+        """Count one verification of a key.
+
+        Args:
+            key_id: Which key.
+            outcome: `allowed`, or the `Reason` why not.
+            now: When.
+        """
+        ...
+
+    def count_mistake(self, mistake: Mistake, client_address: str | None, now: datetime) -> None:
+        """Count one text that is no key's.
+
+        Args:
+            mistake: Whether it could be a secret at all.
+            client_address: Where it came from.
+            now: When.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Write down what was counted. What cannot be written is kept, and tried again."""
+        ...
+
+    def close(self) -> None:
+        """Write down what was counted, for the last time."""
         ...

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import base64
 import difflib
-import functools
 import json
-import logging
-import os
+import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from .errors import InvalidField, SettingsError, first_problems
+from .errors import InvalidField, SettingsError
 from .keys.digest import parse_pepper
 from .keys.secret import SecretFormat, redact, shown
-
-logger = logging.getLogger("keydesk")
 
 CONFIG_FILE = "KEYDESK_CONFIG"
 CONFIG_STORE = "config://"
@@ -31,10 +25,10 @@ _PLACELESS = ("memory", "config")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 _STORES = "memory://, config://, file:keys.yml, sqlite:///path, postgresql+psycopg:// or mysql+pymysql://"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-_OURS = "KEYDESK_"
+OURS = "KEYDESK_"
 # Above what Kubernetes makes of the names of services: KEYDESK_PORT is 0.80 near, KEYDESK_STORE_PORT 0.84.
 _NEAR = 0.85
-_LONG_NAME = 60  # no setting is named like what is longer
+LONG_NAME = 60  # no setting is named like what is longer
 # In the place of a wrong one. Not the default, which may have been changed since secrets of others begin with kd_ too.
 _PREFIX_INSTEAD = "wrong"
 
@@ -65,6 +59,10 @@ class Settings:
     query_parameter: str | None
     realm: str
     protect_options: bool
+    max_staleness: float | None
+    outage_grace: float
+    cache_keys: int
+    usage_flush: float
 
     def __repr__(self) -> str:
         return f"Settings(header={self.header!r}, prefix={self.prefix!r})"
@@ -120,82 +118,25 @@ def survey_settings(given: Mapping[str, Any] | Given, *, default_store: str) -> 
     return Settings(**values), problems
 
 
-def read_environment(environ: Mapping[str, str] | None = None) -> Given:
-    """Return our settings from the environment, over those of the TOML file that `KEYDESK_CONFIG` names.
-
-    A name in the environment that is nearly one of ours is logged, once. Those that only look like ours, such as those
-    Kubernetes makes for a service called keydesk, are passed over; `keydesk doctor` lists them. What is wrong with the
-    file is found in the result, so that it can be reported with everything else.
-    """
-    environ = os.environ if environ is None else environ
-    for name in environ:
-        if name.upper().startswith(_OURS) and name not in {*NAMES, CONFIG_FILE}:
-            _warn_of(name)
-    path = environ.get(CONFIG_FILE)
-    file = _read_file(path) if path else Given({})
-    return Given({**file.values, **{name: environ[name] for name in NAMES if name in environ}}, file.problems)
-
-
-def _read_file(path: str) -> Given:
-    try:
-        held = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError):
-            problem = f"{error.strerror}; correct the path, or put a file there that this user may read"
-        else:  # without the parser's own message: it may quote the line, and that may hold a secret
-            place = re.search(r"line \d+", str(error))
-            problem = f"it is no TOML in UTF-8{f', see {place[0]}' if place else ''}; correct it there"
-        return Given({}, (f"{CONFIG_FILE} names {path}, which cannot be read: {problem}",))
-    wrong = [_unknown_in_file(name, at, path) for at, name in enumerate(held, 1) if name not in NAMES]
-    return Given({name: held[name] for name in NAMES if name in held}, tuple(first_problems(wrong)))
-
-
-def _unknown_in_file(name: str, position: int, path: str) -> str:
-    """Return what is wrong with a name in the file. One that is not like ours is not shown: it may be a secret."""
-    if name == CONFIG_FILE:
-        return f"{CONFIG_FILE} is read from the environment only; take it out of the file {path}"
-    if near := _nearest(name):
-        return f"{name} in the file {path} is no setting; did you mean {near}?"
-    if name.startswith(_OURS):
-        return f"{redact(name)[:_LONG_NAME]} in the file {path} is no setting of this version; take it out"
-    fix = "take it out, or write it under [API_KEYS] if it is a key"
-    return f"entry {position} of the file {path} is no setting; {fix}"
-
-
-@functools.cache
-def _warn_of(name: str) -> None:
-    """Log a name in the environment that is nearly ours, once. A start does not fail for it: somebody else may have it.
-
-    The cache keeps as many names as the environments of a process have, which are few.
-    """
-    if near := _nearest(name):
-        logger.warning("%s in the environment is not read; did you mean %s?", name, near)
-
-
-def _nearest(name: str) -> str | None:
+def nearest_setting(name: str) -> str | None:
     """Return the setting that somebody meant, if one is near: misspelt, in lower case, without or with `KEYDESK_`."""
-    name = name.upper().replace("-", "_")[:_LONG_NAME]
-    forms = (name, _OURS + name, name.removeprefix(_OURS))
+    name = name.upper().replace("-", "_")[:LONG_NAME]
+    forms = (name, OURS + name, name.removeprefix(OURS))
     return next((near[0] for form in forms if (near := difflib.get_close_matches(form, NAMES, 1, _NEAR))), None)
-
-
-def unknown_names(environ: Mapping[str, str]) -> list[str]:
-    """Return the names in an environment that begin like ours and are none."""
-    return sorted(name for name in environ if name.startswith("KEYDESK_") and name not in {*NAMES, CONFIG_FILE})
 
 
 def _unknown(given: Mapping[str, Any]) -> list[str]:
     problems = []
     for name in given:
-        if not isinstance(name, str) or not name.upper().startswith(_OURS) or name in NAMES:
+        if not isinstance(name, str) or not name.upper().startswith(OURS) or name in NAMES:
             continue
         if name == CONFIG_FILE:
             fix = "write what the file holds here, in its place"
             problems.append(f"{CONFIG_FILE} is read from the environment only; {fix}")
-        elif near := _nearest(name):
+        elif near := nearest_setting(name):
             problems.append(f"{name} is no setting; did you mean {near}?")
         else:
-            problems.append(f"{redact(name)[:_LONG_NAME]} is no setting of this version; take it out")
+            problems.append(f"{redact(name)[:LONG_NAME]} is no setting of this version; take it out")
     return problems
 
 
@@ -307,6 +248,24 @@ def _boolean(value: Any) -> bool:
     return text in _TRUE
 
 
+def _number(lowest: float, highest: float, default: float | None, *, whole: bool = False) -> Callable[[Any], Any]:
+    """Return what reads a number from `lowest` to `highest`; nothing is the default."""
+    advice = f"write a {'whole ' if whole else ''}number from {lowest:g} to {highest:g}"
+
+    def read(value: Any) -> float | None:
+        if value is None or value == "":
+            return default
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = math.nan
+        if isinstance(value, bool) or not lowest <= number <= highest or (whole and number != int(number)):
+            raise InvalidField("number", f"is out of range: {shown(str(value))}; {advice}")
+        return int(number) if whole else number
+
+    return read
+
+
 SETTINGS = (
     Setting(
         "KEYDESK_STORE",
@@ -375,6 +334,39 @@ SETTINGS = (
         "boolean",
         "`false`",
         "Ask for a key on OPTIONS too. Off, because browsers send no key with a CORS preflight.",
+    ),
+    Setting(
+        "KEYDESK_MAX_STALENESS_SECONDS",
+        "max_staleness",
+        _number(0, 3600, None),
+        "seconds, 0 to 3600",
+        "0.05 on SQLite, else 1",
+        "How old what a worker knows of keys may be: a revoked key is refused everywhere within this time. 0 asks the "
+        "store on every request.",
+    ),
+    Setting(
+        "KEYDESK_OUTAGE_GRACE_SECONDS",
+        "outage_grace",
+        _number(0, 86_400, 300),
+        "seconds, 0 to 86400",
+        "300",
+        "For how long known keys go on working while the store does not answer. Everything else gets 503.",
+    ),
+    Setting(
+        "KEYDESK_CACHE_KEYS",
+        "cache_keys",
+        _number(0, 1_000_000, 10_000, whole=True),
+        "whole number, 0 to 1000000",
+        "10000",
+        "How many keys a worker keeps in memory. 0 keeps none: each request reads the store.",
+    ),
+    Setting(
+        "KEYDESK_USAGE_FLUSH_SECONDS",
+        "usage_flush",
+        _number(0.1, 3600, 2),
+        "seconds, 0.1 to 3600",
+        "2",
+        "How often a worker writes down what it counted: as much is lost at most when it is killed.",
     ),
 )
 NAMES = tuple(setting.name for setting in SETTINGS)

@@ -11,10 +11,11 @@ from .errors import StoreError
 from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
-from .ports import KeyFinder
+from .ports import KeyFinder, Meter, Mistake
 
 logger = logging.getLogger("keydesk")
 
+ALLOWED = "allowed"  # how the meter calls what is not refused
 ANY_KEY = Requirement()
 MISSING = Denied(Reason.MISSING)
 
@@ -28,8 +29,11 @@ _REASONS = {
 class Verifier:
     """Decides about presented secrets. Holds no state of its own, so any number of threads may share one."""
 
-    def __init__(self, finder: KeyFinder, secret_format: SecretFormat, clock: Clock) -> None:
+    def __init__(
+        self, finder: KeyFinder, secret_format: SecretFormat, clock: Clock, meter: Meter | None = None
+    ) -> None:
         self._finder = finder
+        self._meter = meter
         self._secret_format = secret_format
         self._clock = clock
 
@@ -47,14 +51,29 @@ class Verifier:
         except StoreError as error:
             logger.error("Keydesk cannot verify keys: %s", error)
             return Denied(Reason.UNAVAILABLE, hint=self._secret_format.hint(text))
+        now = self._clock.now()
         if found is None:
+            if self._meter is not None:
+                mistake: Mistake = "unknown" if self._secret_format.is_possible(text) else "malformed"
+                self._meter.count_mistake(mistake, client_address, now)
             return Denied(Reason.INVALID, hint=self._secret_format.hint(text))
-        return self.judge(*found, requirement, client_address)
+        key, secret = found
+        decision = self.judge(key, secret, requirement, client_address, now)
+        if self._meter is not None:
+            self._meter.count(key.id, decision.reason or ALLOWED, now)
+        return decision
 
-    def judge(self, key: Key, secret: Secret, requirement: Requirement, client_address: str | None) -> Decision:
+    def judge(
+        self,
+        key: Key,
+        secret: Secret,
+        requirement: Requirement,
+        client_address: str | None,
+        now: datetime | None = None,
+    ) -> Decision:
         """Return the decision about a caller whose secret has matched: status, then network, then scopes."""
         return (
-            check_status(key, secret, self._clock.now())
+            check_status(key, secret, now or self._clock.now())
             or check_network(key, secret, client_address)
             or check_scopes(key, secret, requirement)
             or Allowed(key, secret)

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
+from keydesk.environment import read_environment, unknown_names
 from keydesk.errors import MAX_PROBLEMS, SettingsError
 from keydesk.settings import (
     NAMES,
     SETTINGS,
     Given,
     Settings,
-    read_environment,
     read_settings,
     survey_settings,
-    unknown_names,
 )
 
 PEPPER = base64.b64encode(b"p" * 32).decode()
@@ -40,6 +39,10 @@ def test_defaults() -> None:
         "query_parameter": None,
         "realm": "api",
         "protect_options": False,
+        "max_staleness": None,
+        "outage_grace": 300,
+        "cache_keys": 10_000,
+        "usage_flush": 2,
     }
 
 
@@ -58,6 +61,13 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("KEYDESK_PROTECT_OPTIONS", True, True),
     ("KEYDESK_PROTECT_OPTIONS", 1, True),
     ("KEYDESK_PROTECT_OPTIONS", "Off", False),
+    ("KEYDESK_MAX_STALENESS_SECONDS", "0", 0),
+    ("KEYDESK_MAX_STALENESS_SECONDS", "0.25", 0.25),
+    ("KEYDESK_MAX_STALENESS_SECONDS", "", None),
+    ("KEYDESK_OUTAGE_GRACE_SECONDS", 0, 0),
+    ("KEYDESK_CACHE_KEYS", "0", 0),
+    ("KEYDESK_CACHE_KEYS", 5.0, 5),
+    ("KEYDESK_USAGE_FLUSH_SECONDS", 0.5, 0.5),
     ("API_KEY", "", None),
     ("API_KEY", " x ", "x"),
     ("API_KEYS", '{"a": "A"}', {"a": "A"}),
@@ -107,6 +117,15 @@ BAD: list[tuple[str, Any]] = [
     ("KEYDESK_STORE", "file+x:keys.yml"),
     ("KEYDESK_STORE", "file:a\0b.yml"),
     ("KEYDESK_REALM", 5),
+    ("KEYDESK_MAX_STALENESS_SECONDS", -1),
+    ("KEYDESK_MAX_STALENESS_SECONDS", "nan"),
+    ("KEYDESK_MAX_STALENESS_SECONDS", True),
+    ("KEYDESK_OUTAGE_GRACE_SECONDS", "5 minutes"),
+    ("KEYDESK_OUTAGE_GRACE_SECONDS", "inf"),
+    ("KEYDESK_CACHE_KEYS", 1.5),
+    ("KEYDESK_CACHE_KEYS", 10**7),
+    ("KEYDESK_CACHE_KEYS", [1]),
+    ("KEYDESK_USAGE_FLUSH_SECONDS", 0),
 ]
 
 
@@ -214,8 +233,7 @@ def test_names_of_others_are_passed_over() -> None:
 
 # Settings that another version has, and what Kubernetes makes of services called keydesk and keydesk-store.
 NOT_NEAR = [
-    "KEYDESK_LIMITER", "KEYDESK_LIMITER_FAILURE", "KEYDESK_MAX_STALENESS_SECONDS", "KEYDESK_OUTAGE_GRACE_SECONDS",
-    "KEYDESK_CACHE_KEYS", "KEYDESK_DEFAULT_LIMITS", "KEYDESK_USAGE_FLUSH_SECONDS",
+    "KEYDESK_LIMITER", "KEYDESK_LIMITER_FAILURE", "KEYDESK_DEFAULT_LIMITS",
     "KEYDESK_PORT", "KEYDESK_SERVICE_HOST", "KEYDESK_SERVICE_PORT", "KEYDESK_SERVICE_PORT_HTTP", "KEYDESK_PORT_80_TCP",
     "KEYDESK_PORT_80_TCP_PROTO", "KEYDESK_PORT_80_TCP_PORT", "KEYDESK_PORT_80_TCP_ADDR", "KEYDESK_STORE_SERVICE_HOST",
     "KEYDESK_STORE_PORT", "KEYDESK_STORE_PORT_80_TCP",

@@ -10,7 +10,8 @@ import click
 from .. import __version__
 from ..build import STAND_ALONE_STORE, open_desk
 from ..desk import Desk
-from ..settings import Settings, read_environment, read_settings
+from ..environment import read_environment
+from ..settings import Settings, read_settings
 from .commands import COMMANDS
 from .context import OPEN_DESK, PROGRAM, READ_SETTINGS
 from .streams import steady_streams

@@ -14,11 +14,12 @@ from rich.text import Text
 
 from ..decision import Check
 from ..desk import Desk
+from ..environment import unknown_names
 from ..errors import KeydeskError, SettingsError, StoreError, StoreUnavailable
 from ..keys.digest import PLAIN
 from ..keys.record import Key, Status
 from ..ports import WritableKeyStore
-from ..settings import Settings, unknown_names
+from ..settings import Settings
 from .command import command
 from .context import Run
 from .text import counted, moment, span
