@@ -213,6 +213,10 @@ def unavailable(engine: Engine, error: BaseException) -> StoreUnavailable:
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Run a block in one transaction, committed at its end."""
-    writing = engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")
-    with writing.begin() as connection:
+    with writing(engine).begin() as connection:
         yield connection
+
+
+def writing(engine: Engine) -> Engine:
+    """Return an engine whose connections write in transactions, each statement of which sees what others committed."""
+    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")
