@@ -96,9 +96,12 @@ def spread(entries: Mapping[Entry, int]) -> list[Row]:
     Where there are many entries, many are of one hour and of one day: those become one row.
     """
     rows: Counter[Entry] = Counter()
+    starts: dict[tuple[Span, datetime], list[tuple[Span, datetime]]] = {}  # few, while the entries may be many
     for (span, start_at, first, second), count in entries.items():
-        for each in _COARSER[span]:
-            rows[each, each.start_of(start_at), first, second] += count
+        if (span, start_at) not in starts:
+            starts[span, start_at] = [(each, each.start_of(start_at)) for each in _COARSER[span]]
+        for each, start in starts[span, start_at]:
+            rows[each, start, first, second] += count
     return [(*entry, rows[entry]) for entry in sorted(rows)]
 
 

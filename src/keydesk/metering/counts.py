@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import TypeVar
@@ -45,15 +46,19 @@ class Counts:
         """Count what waits. Return whether there is so much that it should be written soon."""
         with self._lock:
             self._counted.update(_drained(self.requests))
-            for mistake, address, minute in _drained(self.mistakes):
-                entry = (mistake, address, minute)
-                if entry not in self._addresses and len(self._addresses) >= MOST_ADDRESSES:
-                    self._kept_mistakes[Span.MINUTE, minute, mistake, OTHERS] += 1
-                else:
-                    self._addresses[entry] += 1
+            if self.mistakes:
+                self._settle_mistakes()
             if len(self._counted) + len(self._kept) > MOST:
                 self._keep()
             return len(self._counted) > EARLY or len(self._addresses) >= MOST_ADDRESSES
+
+    def _settle_mistakes(self) -> None:
+        for entry, count in Counter(_drained(self.mistakes)).items():
+            if entry not in self._addresses and len(self._addresses) >= MOST_ADDRESSES:
+                mistake, _, minute = entry
+                self._kept_mistakes[Span.MINUTE, minute, mistake, OTHERS] += count
+            else:
+                self._addresses[entry] += count
 
     def take(self) -> Batch:
         """Return all there is, and begin anew."""
@@ -81,13 +86,14 @@ class Counts:
         self._kept = _bounded(self._kept, MOST, "keys")
 
 
-def _drained(waiting: deque[T]) -> Iterable[T]:
-    """Yield what waits now, once each, however many threads do so at a time."""
-    for _ in range(len(waiting)):
-        try:
-            yield waiting.popleft()
-        except IndexError:  # another thread took the last
-            return
+def _drained(waiting: deque[T]) -> list[T]:
+    """Return what waits now, and take it out: each once, whoever else does so at the same time."""
+    taken: list[T] = []
+    take, keep = waiting.popleft, taken.append
+    with suppress(IndexError):  # somebody else took the last
+        for _ in range(len(waiting)):
+            keep(take())
+    return taken
 
 
 def _bounded(entries: Counter[Entry], most: int, what: str) -> Counter[Entry]:

@@ -72,14 +72,14 @@ class SqlUsage:
         """
         if not self._prepare():
             return True  # no database yet, so no key: what was counted are mistakes from before the first one
-        rows = spread(batch.mistakes)
+        counted, made, used = spread(batch.keys), spread(batch.mistakes), batch.used()
         with answering(self._engine), writing(self._engine).connect() as connection:
             begun = connection.begin()
             try:
-                self._add_usage.run(connection, self._rows(spread(batch.keys)))
-                self._add_mistakes.run(connection, self._rows(rows))
+                self._add_usage.run(connection, self._rows(counted))
+                self._add_mistakes.run(connection, self._rows(made))
                 # Last, as a change of one of these keys waits from here on, and this changes no more than a minute.
-                note_used(connection, batch.used())
+                note_used(connection, used)
             except BaseException:
                 begun.rollback()
                 raise
@@ -90,7 +90,7 @@ class SqlUsage:
                     raise
                 logger.warning("Keydesk does not know whether the last requests counted were written; it drops them")
                 return False
-        self._fold({row[:3] for row in rows})
+        self._fold({row[:3] for row in made})
         return True
 
     def _rows(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
