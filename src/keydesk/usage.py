@@ -208,7 +208,8 @@ def parse_range(
     Raises:
         InvalidField: A moment has no time zone, the range ends before it begins, or it has over 5000 spans.
     """
-    until = as_utc("until", until) if until is not None else now
+    # The span that begins at this very moment is in it, too.
+    until = as_utc("until", until) if until is not None else now + timedelta.resolution
     since = as_utc("since", since) if since is not None else until - back
     if since >= until:
         raise InvalidField("since", "is not before the end of the range; write an earlier moment")

@@ -43,6 +43,8 @@ def test_defaults() -> None:
         "outage_grace": 300,
         "cache_keys": 10_000,
         "usage_flush": 2,
+        "usage_minutes_kept": 48,
+        "usage_hours_kept": 90,
     }
 
 

@@ -86,6 +86,7 @@ class SqlUsage:
             try:
                 begun.commit()
             except SQLAlchemyError as error:
+                _roll_back(connection)
                 if _surely_not_committed(error):
                     raise
                 logger.warning("Keydesk does not know whether the last requests counted were written; it drops them")
@@ -237,6 +238,18 @@ def _many(connection: Connection, group: tuple[Span, datetime, str]) -> bool:
 def _of(group: tuple[Span, datetime, str]) -> tuple[Any, ...]:
     span, start_at, mistake = group
     return mistakes.c.span == span, mistakes.c.start_at == start_at, mistakes.c.mistake == mistake
+
+
+def _roll_back(connection: Connection) -> None:
+    """Undo what a commit that failed left of a transaction.
+
+    Where a reader keeps SQLite from it, the transaction stays open. SQLAlchemy takes it for ended, and who is given the
+    connection next would commit it with their own.
+    """
+    if connection.dialect.name == "sqlite" and not connection.invalidated:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        driver_connection.rollback()
 
 
 def _surely_not_committed(error: SQLAlchemyError) -> bool:
