@@ -208,21 +208,22 @@ def parse_range(
     Raises:
         InvalidField: A moment has no time zone, the range ends before it begins, or it has over 5000 spans.
     """
-    # The span that begins at this very moment is in it, too.
-    until = as_utc("until", until) if until is not None else now + timedelta.resolution
-    since = as_utc("since", since) if since is not None else until - back
-    if since >= until:
+    end = as_utc("until", until) if until is not None else now
+    since = as_utc("since", since) if since is not None else end - back
+    if since >= end:
         raise InvalidField("since", "is not before the end of the range; write an earlier moment")
     if span is None:
-        long, ago = until - since, now - since
+        long, ago = end - since, now - since
         if long <= timedelta(hours=2) and ago <= Kept().minutes:
             span = Span.MINUTE
         else:
             span = Span.HOUR if long <= timedelta(hours=48) and ago <= Kept().hours else Span.DAY
+    if until is None:
+        end += timedelta.resolution  # the span that begins at this very moment is in it, too
     since = Span(span).start_of(since)
-    if (until - since) / span.length > MAX_POINTS:
+    if (end - since) / span.length > MAX_POINTS:
         raise InvalidField("since", f"is over {MAX_POINTS} {span}s before the end; ask about less, or by a longer span")
-    return Range(span, since, until)
+    return Range(span, since, end)
 
 
 def check_top(size: int) -> int:
