@@ -98,13 +98,14 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
 
 
 def _open_database(settings: Settings, engine: Engine | None, clock: Clock) -> tuple[KeyStore, UsageStore]:
+    from .stores.engines import is_in_memory, open_engine
     from .stores.sql import SqlStore
 
     if engine is not None:
         store = SqlStore(engine, clock)
+        if is_in_memory(engine):  # a thread that writes there would end the transactions of others
+            return store, MemoryUsage(lambda _: None)
         return store, store.usage
-    from .stores.engines import open_engine
-
     try:
         store = SqlStore(open_engine(settings.store), clock, own=True)
     except ValueError:  # its message would show what stands behind the `?`, and that may be a password

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from ..errors import SettingsError, StoreUnavailable
 
@@ -113,6 +113,14 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             threading.Event().wait(pause)
         else:
             return
+
+
+def is_in_memory(engine: Engine) -> bool:
+    """Return whether a SQLite database is in memory, as that of an application's tests can be.
+
+    It is there for one connection only: threads share it, and the transaction of whoever uses it, or do not see it.
+    """
+    return isinstance(engine.pool, (StaticPool, SingletonThreadPool))
 
 
 def sqlite_file(engine: Engine) -> Path | None:
