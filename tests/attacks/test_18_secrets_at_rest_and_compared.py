@@ -33,8 +33,8 @@ LOOKED_AT = {
     ("keys/networks.py", "text in _EVERYWHERE"),  # the text of a network
     ("keys/networks.py", "text not in _EVERYWHERE"),
     ("keys/networks.py", "str(network) != text"),
-    ("settings.py", "text in _TRUE"),  # a boolean
-    ("settings.py", "text not in _TRUE + _FALSE"),
+    ("setting_values.py", "text in _TRUE"),  # a boolean
+    ("setting_values.py", "text not in _TRUE + _FALSE"),
     ("stores/config.py", "api_key not in api_keys"),  # one setting with another, at the start
     ("stores/index.py", "text in field.casefold()"),  # what a person looks for in a list
 }

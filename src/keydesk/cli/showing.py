@@ -12,6 +12,7 @@ from rich.table import Table
 from ..keys.record import Key, Secret, Status
 from .text import WIDE_COLUMNS, cell, iso, listing, moment, record
 
+BOTH_COLUMNS = 140  # where there is room for when a key was last used and when it ends
 STYLES = {Status.ACTIVE: "green", Status.EXPIRED: "yellow", Status.DISABLED: "yellow", Status.REVOKED: "red"}
 
 
@@ -115,14 +116,15 @@ def keys_table(keys: Iterable[Key], now: datetime, width: int, *, with_use: bool
     if wide:
         table.add_column("Secret", no_wrap=True)
         table.add_column("Scopes", overflow="fold")
-    if wide or with_use:
+    both = width >= BOTH_COLUMNS
+    if both or with_use:
         table.add_column("Last used", no_wrap=True)
-    if wide or not with_use:
+    if both or not with_use:
         table.add_column("Expires", no_wrap=True)
     for key in keys:
         status = key.status_at(now)
         ends = [cell(f"{at:%Y-%m-%d}" if at else "never") for at in (key.last_used_at, key.expires_at)]
-        ends = ends if wide else ends[:1] if with_use else ends[1:]
+        ends = ends if both else ends[:1] if with_use else ends[1:]
         more = (cell(key.secrets[-1].hint), cell(" ".join(key.scopes) or "none")) if wide else ()
         table.add_row(cell(key.id), cell(key.name), cell(key.owner or ""), cell(status, STYLES[status]), *more, *ends)
     return table

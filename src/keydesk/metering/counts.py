@@ -113,6 +113,7 @@ def _bounded(entries: Counter[Entry], most: int, what: str) -> Counter[Entry]:
         if len(coarse) <= most // 2:  # and not just below, or the next request would do it all again
             return coarse
         entries = coarse
+    logger.warning("Keydesk has so much usage to write that it no longer tells %s with few requests apart", what)
     folded: Counter[Entry] = Counter()
     for place, (entry, count) in enumerate(entries.most_common()):
         folded[entry if place < most // 2 else _others(entry, what)] += count
