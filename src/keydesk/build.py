@@ -14,8 +14,10 @@ from .errors import SettingsError
 from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
-from .ports import KeyStore
+from .lookup import StoreFinder
+from .ports import KeyFinder, KeyStore
 from .settings import Settings, survey_settings
+from .stores.cached import CachedFinder
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("keydesk")
 
+STALENESS_SECONDS = 1.0
+SQLITE_STALENESS_SECONDS = 0.05  # asking costs microseconds there
 STAND_ALONE_STORE = "sqlite:///instance/keydesk.db"
 
 
@@ -71,7 +75,24 @@ def build_desk(
         store.warn()
     elif settings.api_key or settings.api_keys:
         logger.warning("API_KEY and API_KEYS are not read: keys are kept elsewhere, as KEYDESK_STORE or engine= says")
-    return Desk(store=store, mint=mint, clock=clock)
+    return Desk(store=store, mint=mint, clock=clock, finder=_finder(settings, store, mint, clock))
+
+
+def _finder(settings: Settings, store: KeyStore, mint: Mint, clock: Clock) -> KeyFinder:
+    finder = StoreFinder(store, mint)
+    if not settings.cache_keys:
+        return finder
+    staleness = settings.max_staleness
+    if staleness is None:
+        staleness = SQLITE_STALENESS_SECONDS if _is_sqlite(store) else STALENESS_SECONDS
+    return CachedFinder(
+        store, finder, clock, max_staleness=staleness, outage_grace=settings.outage_grace, size=settings.cache_keys
+    )
+
+
+def _is_sqlite(store: KeyStore) -> bool:
+    engine: Engine | None = getattr(store, "engine", None)
+    return engine is not None and engine.dialect.name == "sqlite"
 
 
 def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> KeyStore:
