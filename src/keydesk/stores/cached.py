@@ -12,6 +12,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -41,14 +42,11 @@ _NO_NEW_SECRET = frozenset(
 Token: TypeAlias = bytes
 
 
-class _Known:
+@dataclass(slots=True, eq=False)
+class _Known(Found):
     """A key that is known by a presented text, and whether it was used since room was last needed."""
 
-    __slots__ = ("found", "used")
-
-    def __init__(self, found: Found) -> None:
-        self.found = found
-        self.used = False
+    used: bool = False
 
 
 class _Read:
@@ -67,7 +65,7 @@ class _Read:
         """Return whether a change that has been taken in may have come after what was read."""
         if self.outdated or self.found is None:
             return self.outdated or self.new_secrets
-        return self.found[0].id in self.changed
+        return self.found.key.id in self.changed
 
 
 class CachedFinder:
@@ -98,6 +96,7 @@ class CachedFinder:
         self._store = store
         self._finder = finder
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._max_staleness = max_staleness
         self._outage_grace = outage_grace
         self._size = size
@@ -128,17 +127,21 @@ class CachedFinder:
             StoreUnavailable: The store does not answer, and the key is not known or the grace is over.
             SchemaMismatch: The tables are not those of this version.
         """
-        if len(text) > MAX_SECRET_BYTES or not text.isascii():
+        if len(text) > MAX_SECRET_BYTES:
+            return None
+        try:
+            presented = text.encode("ascii")
+        except UnicodeEncodeError:
             return None
         hashed = self._hash.copy()
-        hashed.update(text.encode())
+        hashed.update(presented)
         token = hashed.digest()
         due_at = self._due_at  # read first: a record that goes with an older answer of the store is the worse for it
         known = self._known.get(token)
-        if known is not None and self._clock.monotonic() < due_at:
+        if known is not None and self._monotonic() < due_at:
             known.used = True
-            return known.found
-        return self._find(text, token, self._clock.monotonic())
+            return known
+        return self._find(text, token, self._monotonic())
 
     def look_again(self) -> None:
         """See `KeyFinder.look_again`."""
@@ -152,7 +155,7 @@ class CachedFinder:
             return self._in_outage(known)
         if known is not None:
             known.used = True
-            return known.found
+            return known
         if token in self._unknown:
             return None
         return self._read(text, token, arrived)
@@ -163,7 +166,7 @@ class CachedFinder:
         """Return whether the last answer of the store is young enough, or was asked for since a request arrived."""
         if self._look_again:
             return False
-        return self._asked_at >= arrived or self._clock.monotonic() - self._asked_at <= self._max_staleness
+        return self._asked_at >= arrived or self._monotonic() - self._asked_at <= self._max_staleness
 
     def _look(self, arrived: float) -> bool:
         """Ask the store for its position if that is due, or wait for who does. Return whether it answered in time.
@@ -175,7 +178,7 @@ class CachedFinder:
             SchemaMismatch: The tables are not those of this version.
         """
         if self._is_current(arrived):
-            if self._clock.monotonic() >= self._due_at and self._asking.acquire(blocking=False):
+            if self._monotonic() >= self._due_at and self._asking.acquire(blocking=False):
                 self._ask_and_release(arrived)
         # In an outage one request asks now and then, and the others need not wait for it.
         elif self._asking.acquire(timeout=WAIT_SECONDS if self._failed_at == _NEVER else 0):
@@ -183,20 +186,20 @@ class CachedFinder:
         if self._is_current(arrived):
             return True
         problem = self._problem
-        if self._clock.monotonic() - self._asked_at > self._max_staleness + self._outage_grace:
+        if self._monotonic() - self._asked_at > self._max_staleness + self._outage_grace:
             raise problem
         return False
 
     def _ask_and_release(self, arrived: float) -> None:
         try:
-            if not self._is_current(arrived) or self._clock.monotonic() >= self._due_at:
+            if not self._is_current(arrived) or self._monotonic() >= self._due_at:
                 self._ask()
         finally:
             self._asking.release()
 
     def _ask(self) -> None:
         """Ask the store for its position and take in what changed. That it does not answer is noted, not raised."""
-        now = self._clock.monotonic()
+        now = self._monotonic()
         if now - self._failed_at < RETRY_SECONDS:
             return
         changed_here, self._look_again = self._look_again, False
@@ -206,7 +209,7 @@ class CachedFinder:
             self._look_again = self._look_again or changed_here
             if self._failed_at == _NEVER:
                 logger.error("Keydesk goes on for %g seconds with the keys it knows: %s", self._outage_grace, error)
-            self._failed_at, self._problem = self._clock.monotonic(), error
+            self._failed_at, self._problem = self._monotonic(), error
             return
         if self._failed_at != _NEVER:
             logger.warning("Keydesk's store answers again; what changed in the meantime was taken in.")
@@ -267,10 +270,10 @@ class CachedFinder:
         """
         problem = self._problem
         if known is not None:
-            key, secret = known.found
+            key, secret = known.key, known.secret
             now = self._clock.now()
             if key.status_at(now) is Status.ACTIVE and not secret.expired_at(now):
-                return known.found
+                return known
         raise problem
 
     # What is not known
@@ -303,7 +306,7 @@ class CachedFinder:
             read = self._reads.get(token)
             if read is not None:
                 return read, False
-            read = self._reads[token] = _Read(self._clock.monotonic())
+            read = self._reads[token] = _Read(self._monotonic())
             return read, True
 
     def _run(self, read: _Read, text: str, token: Token) -> None:
@@ -315,8 +318,8 @@ class CachedFinder:
             finally:
                 self._reading.release()
             # What took long may be outdated. Changes that came meanwhile are noted with the read.
-            slow = 0 < self._max_staleness < self._clock.monotonic() - read.began
-            if slow and not self._look(self._clock.monotonic()):
+            slow = 0 < self._max_staleness < self._monotonic() - read.began
+            if slow and not self._look(self._monotonic()):
                 raise StoreUnavailable(_NO_ANSWER)
             read.found, read.error = found, None
         except StoreError as error:
@@ -334,8 +337,8 @@ class CachedFinder:
             if len(self._unknown) > self._size:
                 self._unknown.popitem(last=False)
             return
-        self._known[token] = _Known(found)
-        key_id = found[0].id
+        self._known[token] = _Known(found.key, found.secret)
+        key_id = found.key.id
         self._tokens[key_id] = (*self._tokens.get(key_id, ()), token)
         if len(self._known) > self._size:
             self._make_room()
@@ -349,7 +352,7 @@ class CachedFinder:
             known.used = False
             self._known.move_to_end(token)
         token, known = self._known.popitem(last=False)
-        key_id = known.found[0].id
+        key_id = known.key.id
         others = tuple(other for other in self._tokens[key_id] if other != token)
         if others:
             self._tokens[key_id] = others
