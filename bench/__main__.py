@@ -11,17 +11,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import importing, peers, reading, requests, verifying
+from . import importing, known, peers, reading, requests, throughput, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
-# In this order: the last two read the databases that `importing` leaves.
+# In this order: those after `importing` read the databases that `importing` leaves.
 SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     requests.run,
     peers.run,
     importing.run,
     verifying.run,
     reading.run,
+    known.run,
+    throughput.run,
 )
 
 PAIRS, KEYS = 3000, 1_000_000
