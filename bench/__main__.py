@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import importing, known, peers, reading, requests, throughput, verifying
+from . import counting, importing, known, peers, reading, requests, throughput, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
@@ -22,6 +22,7 @@ SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     importing.run,
     verifying.run,
     reading.run,
+    counting.run,
     known.run,
     throughput.run,
 )

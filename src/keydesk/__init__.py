@@ -33,6 +33,7 @@ from .keys.scopes import Scopes
 from .keys.secret import Environment
 from .ports import Page
 from .redaction import RedactSecrets
+from .usage import KeyUsage, MistakeReport, MistakeUsage, Range, Span, TopReport, Usage, UsageReport
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "open_desk", "Desk", "Clock", "SystemClock",
     "Key", "Secret", "IssuedKey", "HeldKey", "Status", "Environment", "Scopes", "Networks", "Limit", "Quota", "Period",
     "Decision", "Allowed", "Denied", "Reason", "Check", "Page",
+    "UsageReport", "Usage", "TopReport", "KeyUsage", "MistakeReport", "MistakeUsage", "Range", "Span",
     "KeydeskError", "SettingsError", "InvalidField", "KeyNotFound", "StateConflict", "DuplicateSecret",
     "NotPermitted", "ImportRefused", "Refused", "StoreError", "StoreReadOnly", "StoreUnavailable", "SchemaMismatch",
     "RedactSecrets",

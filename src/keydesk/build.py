@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,14 @@ from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
 from .lookup import StoreFinder
-from .ports import KeyFinder, KeyStore
+from .metering.buffered import BufferedMeter
+from .metering.memory import MemoryUsage
+from .ports import KeyFinder, KeyStore, UsageStore
 from .settings import Settings, survey_settings
 from .stores.cached import CachedFinder
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
+from .usage import Kept
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -65,7 +69,7 @@ def build_desk(
     clock = clock or SystemClock()
     mint = Mint(SecretFormat(settings.prefix), Digester(current=settings.pepper, previous=settings.previous_peppers))
     try:
-        store = _open_store(settings, engine, mint, clock)
+        store, usage = _open_store(settings, engine, mint, clock)
     except SettingsError as error:
         raise SettingsError([*problems, *error.problems]) from None
     if problems:
@@ -75,7 +79,10 @@ def build_desk(
         store.warn()
     elif settings.api_key or settings.api_keys:
         logger.warning("API_KEY and API_KEYS are not read: keys are kept elsewhere, as KEYDESK_STORE or engine= says")
-    return Desk(store=store, mint=mint, clock=clock, finder=_finder(settings, store, mint, clock))
+    kept = Kept(timedelta(hours=settings.usage_minutes_kept), timedelta(days=settings.usage_hours_kept))
+    meter = BufferedMeter(usage, clock, flush_seconds=settings.usage_flush, kept=kept)
+    finder = _finder(settings, store, mint, clock)
+    return Desk(store=store, mint=mint, clock=clock, finder=finder, meter=meter, usage=usage)
 
 
 def _finder(settings: Settings, store: KeyStore, mint: Mint, clock: Clock) -> KeyFinder:
@@ -95,25 +102,35 @@ def _is_sqlite(store: KeyStore) -> bool:
     return engine is not None and engine.dialect.name == "sqlite"
 
 
-def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> KeyStore:
-    if engine is not None:
-        from .stores.sql import SqlStore
-
-        return SqlStore(engine, clock)
+def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> tuple[KeyStore, UsageStore]:
+    """Return where keys are kept, and where requests are counted."""
     kind, _, rest = settings.store.partition(":")
+    if engine is not None or kind not in ("memory", "config", "file"):
+        return _open_database(settings, engine, clock)
+    store: KeyStore
     if kind == "memory":
-        return MemoryStore(clock)
-    if kind == "config":
-        return ConfigStore(settings.api_key, settings.api_keys, mint, clock)
-    if kind == "file":
+        store = MemoryStore(clock)
+    elif kind == "config":
+        store = ConfigStore(settings.api_key, settings.api_keys, mint, clock)
+    else:
         from .stores.file import FileStore
 
-        return FileStore(Path(rest.removeprefix("//")), mint, clock)
-    from .stores.engines import open_engine
+        store = FileStore(Path(rest.removeprefix("//")), mint, clock)
+    return store, MemoryUsage(store.note_used)
+
+
+def _open_database(settings: Settings, engine: Engine | None, clock: Clock) -> tuple[KeyStore, UsageStore]:
+    from .stores.engines import is_in_memory, open_engine
     from .stores.sql import SqlStore
 
+    if engine is not None:
+        store = SqlStore(engine, clock)
+        if is_in_memory(engine):  # a thread that writes there would end the transactions of others
+            return store, MemoryUsage(lambda _: None)
+        return store, store.usage
     try:
-        return SqlStore(open_engine(settings.store), clock, own=True)
+        store = SqlStore(open_engine(settings.store), clock, own=True)
     except ValueError:  # its message would show what stands behind the `?`, and that may be a password
         problem = "KEYDESK_STORE has an option behind its ? that cannot be one; correct it or take it out"
         raise SettingsError([problem]) from None
+    return store, store.usage

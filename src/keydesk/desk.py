@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -34,7 +34,8 @@ from .keys.record import (
 )
 from .keys.scopes import Requirement
 from .lookup import StoreFinder
-from .ports import Change, KeyFilter, KeyFinder, KeyStore, Meter, Page, WritableKeyStore
+from .ports import Change, KeyFilter, KeyFinder, KeyStore, Meter, Page, UsageStore, WritableKeyStore
+from .usage import MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
 from .verifier import Verifier
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -60,12 +61,20 @@ class Desk:
     """
 
     def __init__(
-        self, *, store: KeyStore, mint: Mint, clock: Clock, finder: KeyFinder | None = None, meter: Meter | None = None
+        self,
+        *,
+        store: KeyStore,
+        mint: Mint,
+        clock: Clock,
+        finder: KeyFinder | None = None,
+        meter: Meter | None = None,
+        usage: UsageStore | None = None,
     ) -> None:
         self.store = store
         self.mint = mint
         self.clock = clock
         self.meter = meter
+        self.usage_store = usage
         self._finder = finder or StoreFinder(store, mint)
         self.verifier = Verifier(self._finder, mint.secret_format, clock, meter)
 
@@ -437,13 +446,14 @@ class Desk:
         owner: str | None = None,
         status: Status | None = None,
         text: str | None = None,
+        idle_since: datetime | None = None,
         cursor: str | None = None,
         size: int = 100,
     ) -> Page:
         """Return one page of keys, newest first.
 
         Args:
-            owner, status, text: See `KeyFilter`.
+            owner, status, text, idle_since: See `KeyFilter`.
             cursor: `next_cursor` of the page before; None for the first.
             size: 1 to 1000 keys.
 
@@ -451,7 +461,10 @@ class Desk:
             InvalidField: A filter, the cursor or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        return self.store.list_keys(KeyFilter(owner=owner, status=status, text=text), cursor=cursor, size=size)
+        if idle_since is not None:
+            self._flush()
+        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since)
+        return self.store.list_keys(where, cursor=cursor, size=size)
 
     def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
         """Return events with numbers above `after`, in order.
@@ -479,6 +492,77 @@ class Desk:
             StoreUnavailable: The store does not answer.
         """
         return self._writable().check_chain(progress)
+
+    # What was counted
+
+    def usage(
+        self,
+        key_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        span: Span | None = None,
+    ) -> UsageReport:
+        """Return how many requests were allowed and refused, by the minute, the hour or the day.
+
+        What this process counted is in it; what others did within their last interval may not be.
+
+        Args:
+            key_id: Only those of this key; None for all keys.
+            since: From the span on that this moment lies in; aware. None for 24 hours before `until`.
+            until: Up to this moment, without it; aware. None for now.
+            span: What to count by; None for what fits the range. Minutes are kept for 48 hours and hours for 90 days,
+                or as set.
+
+        Raises:
+            InvalidField: The range ends before it begins, has a moment without time zone or over 5000 spans.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24))
+        self._flush()
+        return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id)) if self.usage_store else ())
+
+    def top_keys(self, *, since: datetime | None = None, until: datetime | None = None, size: int = 10) -> TopReport:
+        """Return the keys that sent the most requests, allowed or refused, with their records.
+
+        Args:
+            since: See `usage`; None for one hour before `until`.
+            until: See `usage`.
+            size: 1 to 1000 keys.
+
+        Raises:
+            InvalidField: The range or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1))
+        check_top(size)
+        self._flush()
+        total, keys = self.usage_store.top(range_, size) if self.usage_store else (0, [])
+        return TopReport(range_, total, tuple(replace(each, key=self.store.find_key(each.key_id)) for each in keys))
+
+    def mistakes(
+        self, *, since: datetime | None = None, until: datetime | None = None, size: int = 10
+    ) -> MistakeReport:
+        """Return where the texts came from that are no key's: how many from which network.
+
+        Args:
+            since: See `usage`; None for one hour before `until`.
+            until: See `usage`.
+            size: 1 to 1000 networks.
+
+        Raises:
+            InvalidField: The range or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1))
+        check_top(size)
+        self._flush()
+        total, networks = self.usage_store.mistakes(range_, size) if self.usage_store else (0, [])
+        return MistakeReport(range_, total, tuple(networks))
+
+    def _flush(self) -> None:
+        if self.meter is not None:
+            self.meter.flush()
 
     def close(self) -> None:
         """Write down what was counted and give back what the store holds. The desk cannot be used afterwards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from .decision import Allowed, Check
 from .errors import InvalidField
 from .events import ChainedEvent, ChainReport, Event
-from .keys.record import Key, Secret, Status
+from .keys.record import Key, Secret, Status, as_utc
+from .usage import Batch, KeyUsage, MistakeUsage, Range, Span, Usage
 
 MAX_PAGE = 1000
 MAX_FILTER_CHARACTERS = 200
@@ -24,16 +25,20 @@ class KeyFilter:
         owner: Exactly this owner; at most 200 characters.
         status: In this state now.
         text: Part of the name, the description, the owner or the id, without regard to case; at most 200 characters.
+        idle_since: Made before this moment, aware, and not used since.
 
     Raises:
-        InvalidField: A text is too long or holds control characters.
+        InvalidField: A text is too long or holds control characters, or the moment has no time zone.
     """
 
     owner: str | None = None
     status: Status | None = None
     text: str | None = None
+    idle_since: datetime | None = None
 
     def __post_init__(self) -> None:
+        if self.idle_since is not None:
+            as_utc("idle_since", self.idle_since)
         for name, value in (("owner", self.owner), ("text", self.text)):
             if value is not None and (len(value) > MAX_FILTER_CHARACTERS or not value.isprintable()):
                 raise InvalidField(name, f"must be one line of at most {MAX_FILTER_CHARACTERS} characters")
@@ -105,6 +110,16 @@ class KeyStore(Protocol):
 
         Raises:
             StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def note_used(self, used: Mapping[str, datetime]) -> None:
+        """Note when keys were last used, each by its id; where a later moment is noted, leave it.
+
+        This is no change: it writes no event and touches nothing else of a record. Ids that no key has are passed over.
+
+        Raises:
+            StoreUnavailable: The store does not answer. Nothing was noted.
         """
         ...
 
@@ -271,4 +286,68 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Write down what was counted, for the last time."""
+        ...
+
+
+class UsageStore(Protocol):
+    """Where counts of requests are kept. Every method may be called from any thread.
+
+    A count is never too high: what may be there already is not added again.
+    """
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see what this one writes."""
+        ...
+
+    def add(self, batch: Batch) -> bool:
+        """Add what was counted, all or nothing, and note when its keys were last used.
+
+        Returns:
+            Whether it is known to be written. False where the store broke off so late that nobody knows: it may be
+            there, and must not be added again.
+
+        Raises:
+            StoreUnavailable: The store does not answer. Nothing was written.
+            SchemaMismatch: The tables are not those of this version. Nothing was written.
+        """
+        ...
+
+    def counts(self, range_: Range, key_id: str | None = None) -> list[Usage]:
+        """Return what was counted within a range, in order of time and outcome, of one key or of all.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
+        """Return how many requests there were within a range, and the keys that sent the most, without their records.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def mistakes(self, range_: Range, size: int) -> tuple[int, list[MistakeUsage]]:
+        """Return how many texts were no key's within a range, and the networks most came from.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def forget(self, span: Span, before: datetime) -> bool:
+        """Remove counts of one span that begin before a moment, some thousand rows at most, the oldest first.
+
+        Returns:
+            Whether there are more.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
         ...

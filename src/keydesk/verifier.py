@@ -12,10 +12,10 @@ from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
 from .ports import KeyFinder, Meter, Mistake
+from .usage import ALLOWED
 
 logger = logging.getLogger("keydesk")
 
-ALLOWED = "allowed"  # how the meter calls what is not refused
 ANY_KEY = Requirement()
 MISSING = Denied(Reason.MISSING)
 

@@ -21,12 +21,14 @@ ROWS = [
     "1,000", "2,000",
     "1,000 keys, valid key", "2,000 keys, valid key", "1,000 keys, unknown key", "2,000 keys, unknown key",
     "the driver alone", "as Keydesk reads", "as SQLAlchemy executes",
+    "a request with a key, in memory", "a text that is no key's, in memory", "a flush of 10,000 keys",
 ]  # fmt: skip
 PROMISES = [
     "config, valid key", "SQLite, valid key", "config, missing key", "config, unknown key of our shape",
     "config, unknown key of another shape", "SQLite, missing key", "SQLite, unknown key of our shape",
     "SQLite, unknown key of another shape", "import of 2,000 keys",
     "import of 2,000 keys: memory above that of 1,000 keys", "verify among 2,000 keys",
+    "one request counted",
 ]  # fmt: skip
 
 

@@ -338,3 +338,25 @@ if sys.platform == "linux":
         assert os.waitpid(child, 0)[1] == 0
         assert engine.pool is pool
         engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_server_away_keeps_what_was_counted(kind: str, own_server: Callable[[str], servers.Server]) -> None:
+    server = own_server(kind)
+    url = server.url("postgres" if kind == "postgres" else "mysql")
+    upgraded(url)
+    desk = open_desk({"KEYDESK_STORE": url, "KEYDESK_USAGE_FLUSH_SECONDS": 3600})
+    issued = desk.issue(name="there before")
+    assert desk.meter is not None
+    desk.verify(issued.secret)
+    desk.meter.flush()
+    now = desk.clock.now()
+    server.stop()
+    for _ in range(3):
+        desk.meter.count(issued.key.id, "allowed", now)
+        desk.meter.flush()
+    server.start()
+    desk.meter.flush()  # on a connection that died in the meantime; what it could not write it keeps
+    desk.meter.flush()
+    assert desk.usage().totals() == {"allowed": 4}
+    desk.close()

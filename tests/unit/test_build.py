@@ -288,3 +288,26 @@ def test_import_loads_neither_flask_nor_sqlalchemy() -> None:
     code += "('flask', 'sqlalchemy', 'alembic', 'yaml', 'click', 'rich', 'pytest') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_database_in_memory_of_the_application_is_not_written_to_by_a_thread(clock: ManualClock) -> None:
+    """It has one connection for all threads: what a thread commits there is somebody else's transaction."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    from keydesk.metering.memory import MemoryUsage
+    from keydesk.stores.schema import metadata
+
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    metadata.create_all(engine)
+    desk = build_desk(read_settings({}, default_store="memory://"), engine=engine, clock=clock)
+    assert isinstance(desk.usage_store, MemoryUsage)
+    issued = desk.issue(name="x")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("UPDATE keydesk_keys SET name = 'not yet'")
+        desk.verify(issued.secret)
+        assert desk.usage().totals() == {"allowed": 1}
+        connection.rollback()
+    assert desk.get_key(issued.key.id).name == "x"
+    desk.close()
+    engine.dispose()

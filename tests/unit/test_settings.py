@@ -43,6 +43,8 @@ def test_defaults() -> None:
         "outage_grace": 300,
         "cache_keys": 10_000,
         "usage_flush": 2,
+        "usage_minutes_kept": 48,
+        "usage_hours_kept": 90,
     }
 
 
@@ -68,6 +70,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("KEYDESK_CACHE_KEYS", "0", 0),
     ("KEYDESK_CACHE_KEYS", 5.0, 5),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0.5, 0.5),
+    ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", "72", 72),
+    ("KEYDESK_USAGE_HOURS_KEPT_DAYS", 1, 1),
     ("API_KEY", "", None),
     ("API_KEY", " x ", "x"),
     ("API_KEYS", '{"a": "A"}', {"a": "A"}),
@@ -126,6 +130,10 @@ BAD: list[tuple[str, Any]] = [
     ("KEYDESK_CACHE_KEYS", 10**7),
     ("KEYDESK_CACHE_KEYS", [1]),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0),
+    ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", 0),
+    ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", 721),
+    ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", 1.5),
+    ("KEYDESK_USAGE_HOURS_KEPT_DAYS", 0),
 ]
 
 

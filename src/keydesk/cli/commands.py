@@ -12,6 +12,7 @@ from .issuing import issue, rotate
 from .reading import list_, show
 from .tending import db, prune
 from .updating import update
+from .using import usage
 from .verifying import verify
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -25,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     revoke,
     delete,
     verify,
+    usage,
     events,
     import_,
     prune,

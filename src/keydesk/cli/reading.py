@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import timedelta
 
 import click
 
@@ -12,6 +13,8 @@ from .command import command
 from .context import Run
 from .presence import existing_desk
 from .showing import key_json, key_table, keys_table
+from .types import Duration
+from .using import note_unshared
 
 
 @command(
@@ -20,6 +23,7 @@ from .showing import key_json, key_table, keys_table
         "keydesk list",
         "keydesk list --owner acme --status active",
         "keydesk list --text mobile --size 20",
+        "keydesk list --idle 90d --status active",
         "keydesk list --json",
     ),
 )
@@ -27,28 +31,53 @@ from .showing import key_json, key_table, keys_table
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only keys in this state now.")
 @click.option("--text", help="Only keys with this in their name, description, owner or id; case does not matter.")
 @click.option(
+    "--idle", type=Duration(), help="Only keys that are older than this and were not used for so long, such as 90d."
+)
+@click.option(
     "--size", type=click.IntRange(1, MAX_PAGE), default=100, show_default=True, help="How many keys to show at most."
 )
 @click.option("--cursor", help="Go on after an earlier list, which printed this cursor.")
-def list_(run: Run, owner: str | None, status: str | None, text: str | None, size: int, cursor: str | None) -> None:
+def list_(
+    run: Run,
+    owner: str | None,
+    status: str | None,
+    text: str | None,
+    idle: timedelta | None,
+    size: int,
+    cursor: str | None,
+) -> None:
     """List keys, newest first.
 
     With --json, a document with the members `keys` and `next_cursor`, which is null at the end.
     """
     with existing_desk(run) as desk:
-        page = desk.list_keys(
-            owner=owner, status=Status(status) if status else None, text=text, cursor=cursor, size=size
-        )
         now = desk.clock.now()
+        page = desk.list_keys(
+            owner=owner,
+            status=Status(status) if status else None,
+            text=text,
+            idle_since=now - idle if idle is not None else None,
+            cursor=cursor,
+            size=size,
+        )
+        if idle is not None:
+            note_unshared(run, desk)
     answer = {"keys": [key_json(key, now) for key in page.keys] if run.as_json else [], "next_cursor": page.next_cursor}
     if page.keys or run.as_json:
-        run.show(answer, lambda: keys_table(page.keys, now, run.out.width))
-    elif owner or status or text:
+        run.show(answer, lambda: keys_table(page.keys, now, run.out.width, with_use=idle is not None))
+    elif owner or status or text or idle is not None:
         run.note("No key fits. `keydesk list` without options shows all.")
     else:
         run.note('There are no keys yet. `keydesk issue "Name of the client"` makes one.')
     if page.next_cursor and not run.as_json:
-        again = [("--owner", owner), ("--status", status), ("--text", text), ("--size", str(size))]
+        idle_text = f"{int(idle.total_seconds())}s" if idle is not None else None
+        again = [
+            ("--owner", owner),
+            ("--status", status),
+            ("--text", text),
+            ("--idle", idle_text),
+            ("--size", str(size)),
+        ]
         options = " ".join(f"{name} {shlex.quote(value)}" for name, value in again if value)
         run.note(f"There are more: keydesk list {options} --cursor {page.next_cursor}")
 

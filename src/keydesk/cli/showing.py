@@ -31,6 +31,7 @@ def key_json(key: Key, now: datetime) -> dict[str, Any]:
         "expires_at": iso(key.expires_at),
         "created_at": iso(key.created_at),
         "updated_at": iso(key.updated_at),
+        "last_used_at": iso(key.last_used_at),
         "disabled_at": iso(key.disabled_at),
         "revoked_at": iso(key.revoked_at),
         "revoke_reason": key.revoke_reason,
@@ -71,6 +72,7 @@ def key_table(key: Key, now: datetime) -> RenderableType:
     table.add_row("created", cell(_with_zone(key.created_at)))
     if key.updated_at != key.created_at:
         table.add_row("updated", cell(_with_zone(key.updated_at)))
+    table.add_row("last used", cell(_with_zone(key.last_used_at) or "never"))
     table.add_row("secrets", cell("\n".join(_secret_line(secret, now) for secret in key.secrets)))
     return table
 
@@ -95,8 +97,15 @@ def _with_zone(at: datetime | None) -> str:
     return f"{moment(at)} UTC" if at else ""
 
 
-def keys_table(keys: Iterable[Key], now: datetime, width: int) -> Table:
-    """Return one line a key; where there is room, with the end of its newest secret and its scopes."""
+def keys_table(keys: Iterable[Key], now: datetime, width: int, *, with_use: bool = False) -> Table:
+    """Return one line a key; where there is room, with the end of its newest secret and its scopes.
+
+    Args:
+        keys: The keys.
+        now: The present.
+        width: Columns of the terminal.
+        with_use: Whether to say when they were last used, in the place of when they end where there is no room.
+    """
     wide = width >= WIDE_COLUMNS
     table = listing()
     table.add_column("Id", no_wrap=True)
@@ -106,10 +115,14 @@ def keys_table(keys: Iterable[Key], now: datetime, width: int) -> Table:
     if wide:
         table.add_column("Secret", no_wrap=True)
         table.add_column("Scopes", overflow="fold")
-    table.add_column("Expires", no_wrap=True)
+    if wide or with_use:
+        table.add_column("Last used", no_wrap=True)
+    if wide or not with_use:
+        table.add_column("Expires", no_wrap=True)
     for key in keys:
         status = key.status_at(now)
-        expires = cell(f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never")
+        ends = [cell(f"{at:%Y-%m-%d}" if at else "never") for at in (key.last_used_at, key.expires_at)]
+        ends = ends if wide else ends[:1] if with_use else ends[1:]
         more = (cell(key.secrets[-1].hint), cell(" ".join(key.scopes) or "none")) if wide else ()
-        table.add_row(cell(key.id), cell(key.name), cell(key.owner or ""), cell(status, STYLES[status]), *more, expires)
+        table.add_row(cell(key.id), cell(key.name), cell(key.owner or ""), cell(status, STYLES[status]), *more, *ends)
     return table

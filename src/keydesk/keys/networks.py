@@ -10,6 +10,7 @@ from .secret import shown
 
 MAX_NETWORKS = 100
 MAX_NETWORK_CHARACTERS = 64
+UNKNOWN_NETWORK = "unknown"  # of a client whose address is not known or is none
 
 # Three ways people write "from anywhere". Each means every address of both families.
 _EVERYWHERE = frozenset({"0.0.0.0", "0.0.0.0/0", "::/0"})  # noqa: S104 - compared with, not bound to
@@ -25,6 +26,17 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def network_of(address: str) -> str:
+    """Return the network that a client's address counts for: the /24 of IPv4, the /56 of IPv6; `unknown` if it is none.
+
+    A /56 is what providers give one customer, RFC 6177; who has it has all of its addresses.
+    """
+    parsed = parse_address(address)
+    if parsed is None:
+        return UNKNOWN_NETWORK
+    return str(ip_network((parsed, 24 if parsed.version == 4 else 56), strict=False))
 
 
 class Networks:

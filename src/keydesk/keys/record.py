@@ -98,6 +98,8 @@ class Key(KeyFields):
         id: `key_` and 28 hex characters; ids of a database grow with time.
         secrets: One or more, oldest first; at most 10.
         version: 1 when issued, one more with each change.
+        last_used_at: The minute in which a request with it was last allowed, as far as that is written down; None for
+            never. It is no part of what a change makes, nor of comparing two records.
     """
 
     id: str
@@ -108,6 +110,7 @@ class Key(KeyFields):
     revoked_at: datetime | None = None
     revoke_reason: str = ""
     version: int = 1
+    last_used_at: datetime | None = field(default=None, compare=False)
 
     def status_at(self, now: datetime) -> Status:
         """Return the state of the key at a moment. Expiry counts from the very instant it names."""

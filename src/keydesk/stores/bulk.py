@@ -24,6 +24,7 @@ from .statements import repeated_digests
 
 CACHE_KIBIBYTES = 32 * 1024
 MAX_PARAMETERS = 32_766  # that SQLite takes in one statement, since 3.32 of 2020
+_ADDED_AT_ONCE = 2000  # rows in one statement: of five columns, a third of those parameters
 
 T = TypeVar("T")
 Rows: TypeAlias = Sequence[tuple[Any, ...]]
@@ -62,6 +63,39 @@ class BulkInsert:
                 connection.exec_driver_sql(_many_rows(self._sql, len(part)), tuple(chain.from_iterable(part)))
         else:
             connection.exec_driver_sql(self._sql, list(rows))
+
+
+class BulkAdd:
+    """An INSERT of rows that adds their last column, a number, to that of the row with the same key if there is one.
+
+    Args:
+        engine: Of the database.
+        table: Rows are tuples in the order of its columns, of which all but the last are its primary key.
+    """
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        *key, number = (column.name for column in table.columns)
+        name = engine.dialect.identifier_preparer.format_table(table)
+        mark = "?" if engine.dialect.paramstyle == "qmark" else "%s"
+        self._row = f"({', '.join([mark] * (len(key) + 1))})"
+        self._head = f"INSERT INTO {name} ({', '.join([*key, number])}) VALUES "  # noqa: S608 - names of ours
+        # MySQL has another word for the new row than MariaDB; this one both know.
+        self._tail = (
+            f" ON DUPLICATE KEY UPDATE {number} = {name}.{number} + VALUES({number})"
+            if engine.dialect.name in ("mysql", "mariadb")
+            else f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {number} = {name}.{number} + excluded.{number}"
+        )
+
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert the rows, or add to those that are there.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: As from any other statement.
+        """
+        for start in range(0, len(rows), _ADDED_AT_ONCE):
+            part = rows[start : start + _ADDED_AT_ONCE]
+            statement = self._head + ", ".join([self._row] * len(part)) + self._tail
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
 
 
 @lru_cache(maxsize=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from ..clock import Clock
@@ -73,6 +74,10 @@ class ConfigStore:
     def position(self) -> Position:
         """See `KeyStore.position`. Nothing changes here."""
         return Position(0)
+
+    def note_used(self, used: Mapping[str, datetime]) -> None:
+        """See `KeyStore.note_used`. It is known until the process ends."""
+        self._index.note_used(used)
 
     def edited_in(self, key: Key | None = None) -> str:
         """See `EditedKeyStore.edited_in`."""

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, Pool
+from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
 
 from ..errors import SettingsError, StoreUnavailable
 
@@ -138,6 +138,14 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
+def is_in_memory(engine: Engine) -> bool:
+    """Return whether a SQLite database is in memory, as that of an application's tests can be.
+
+    It is there for one connection only: threads share it, and the transaction of whoever uses it, or do not see it.
+    """
+    return isinstance(engine.pool, (StaticPool, SingletonThreadPool))
+
+
 def sqlite_file(engine: Engine) -> Path | None:
     """Return the absolute path of a SQLite database; None of any other."""
     name = engine.url.database or ""
@@ -204,6 +212,10 @@ def unavailable(engine: Engine, error: BaseException) -> StoreUnavailable:
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Run a block in one transaction, committed at its end."""
-    writing = engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")
-    with writing.begin() as connection:
+    with writing(engine).begin() as connection:
         yield connection
+
+
+def writing(engine: Engine) -> Engine:
+    """Return an engine whose connections write in transactions, each statement of which sees what others committed."""
+    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="READ COMMITTED")

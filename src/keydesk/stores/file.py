@@ -9,6 +9,7 @@ import stat
 import threading
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ class FileStore:
         self._current()
         return Position(self._readings)
 
+    def note_used(self, used: Mapping[str, datetime]) -> None:
+        """See `KeyStore.note_used`. It is known until the process ends."""
+        self._current().note_used(used)
+
     def edited_in(self, key: Key | None = None) -> str:  # noqa: ARG002
         """See `EditedKeyStore.edited_in`."""
         return str(self._path)
@@ -112,7 +117,9 @@ class FileStore:
     def _look(self) -> None:
         try:
             if self._unsettled or self._problem or self._signature != self._signature_now():
-                self._index = self._read()
+                index = self._read()
+                index.note_used(self._index.last_used())
+                self._index = index
                 self._readings += 1  # not before the keys are in force: who asks for one takes the other as that old
                 self._report("")
         except (OSError, InvalidField) as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from ..keys.record import Key
@@ -22,14 +23,26 @@ class KeyIndex:
             self.put(key)
 
     def put(self, key: Key) -> None:
-        """Add the key, or put it in the place of the one with its id."""
+        """Add the key, or put it in the place of the one with its id. When that was last used stays."""
         before = self._by_id.get(key.id)
         if before is None:
             insort(self._ids, key.id)
         else:
             self._forget_digests(before)
+            key = replace(key, last_used_at=before.last_used_at)
         self._by_digest.update((secret.digest, key.id) for secret in key.secrets)
         self._by_id[key.id] = key
+
+    def note_used(self, used: Mapping[str, datetime]) -> None:
+        """Note when keys were last used; see `KeyStore.note_used`."""
+        for key_id, at in used.items():
+            key = self._by_id.get(key_id)
+            if key is not None and (key.last_used_at is None or key.last_used_at < at):
+                self._by_id[key_id] = replace(key, last_used_at=at)
+
+    def last_used(self) -> dict[str, datetime]:
+        """Return what was noted, by the ids of the keys."""
+        return {key.id: key.last_used_at for key in self if key.last_used_at is not None}
 
     def remove(self, key: Key) -> None:
         """Take the key out."""
@@ -81,6 +94,8 @@ def matches(where: KeyFilter, key: Key, now: datetime) -> bool:
     if where.owner is not None and key.owner != where.owner:
         return False
     if where.status is not None and key.status_at(now) is not where.status:
+        return False
+    if where.idle_since is not None and max(key.created_at, key.last_used_at or key.created_at) >= where.idle_since:
         return False
     text = (where.text or "").casefold()
     return not text or any(text in field.casefold() for field in (key.name, key.description, key.owner or "", key.id))

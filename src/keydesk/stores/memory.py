@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -133,6 +133,11 @@ class MemoryStore:
             ends = [key.revoked_at, key.expires_at, *(secret.expires_at for secret in key.secrets)]
             if any(end is not None and end < ended_before for end in ends):
                 yield key.id
+
+    def note_used(self, used: Mapping[str, datetime]) -> None:
+        """See `KeyStore.note_used`."""
+        with self._lock:
+            self._index.note_used(used)
 
     def checks(self) -> list[Check]:
         """See `KeyStore.checks`."""

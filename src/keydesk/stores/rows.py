@@ -48,12 +48,18 @@ def key_row(key: Key, moment: Moments = _as_it_is) -> tuple[Any, ...]:
         moment(key.revoked_at),
         key.revoke_reason,
         key.version,
+        moment(key.last_used_at),
     )
 
 
 def key_values(key: Key) -> dict[str, Any]:
-    """Return the row of a key, without its secrets, by the names of the columns."""
-    return {column.name: value for column, value in zip(KEY_COLUMNS, key_row(key), strict=True)}
+    """Return what a change writes of a key, by the names of the columns: all but when it was last used.
+
+    A change decides about the record it read; a request may have been counted since.
+    """
+    values = {column.name: value for column, value in zip(KEY_COLUMNS, key_row(key), strict=True)}
+    del values["last_used_at"]
+    return values
 
 
 def secret_row(key_id: str, secret: Secret, moment: Moments = _as_it_is) -> tuple[Any, ...]:
@@ -108,6 +114,7 @@ def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
         revoked_at,
         revoke_reason,
         version,
+        last_used_at,
     ) = row[: len(KEY_COLUMNS)]
     return Key(
         id=key_id,
@@ -127,6 +134,7 @@ def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
         revoked_at=revoked_at,
         revoke_reason=revoke_reason,
         version=version,
+        last_used_at=last_used_at,
     )
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 VERSION_TABLE = "keydesk_version"
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -132,6 +132,8 @@ keys = Table(
     Column("revoked_at", Moment),
     Column("revoke_reason", Text, nullable=False),
     Column("version", Integer, nullable=False),
+    # To the minute. No index: it would be written with each use, and only people look for keys that nobody uses.
+    Column("last_used_at", Moment),
     Index(None, "owner", "id"),
     sqlite_with_rowid=False,
     **_OPTIONS,
@@ -176,5 +178,32 @@ chain_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("number", BigInteger, nullable=False),
     Column("hash", _code(64), nullable=False),
+    **_OPTIONS,
+)
+
+# Time comes first. What is written now lies together, and so does what is removed; the keys of an hour are one range,
+# and the hours of a key are as many searches as there are hours.
+usage = Table(
+    "keydesk_usage",
+    metadata,
+    Column("span", _code(6), primary_key=True),
+    Column("start_at", Moment, primary_key=True),
+    Column("key_id", _code(32), primary_key=True),
+    Column("outcome", _code(32), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+# Texts that are no key's, by the network they came from. The row of the empty network holds all but the top ones.
+mistakes = Table(
+    "keydesk_mistakes",
+    metadata,
+    Column("span", _code(6), primary_key=True),
+    Column("start_at", Moment, primary_key=True),
+    Column("mistake", _code(16), primary_key=True),
+    Column("network", _code(64), primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
     **_OPTIONS,
 )

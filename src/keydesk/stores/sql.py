@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import groupby, islice
 from operator import itemgetter
 
-from sqlalchemy import (
-    Engine,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -38,15 +30,7 @@ from .engines import answering, for_requests, leave_pool, transaction
 from .forks import at_fork
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .reading import PreparedRead, ReadConnections, WatchedRead
-from .rows import (
-    KEY_COLUMNS,
-    SECRET_COLUMNS,
-    event_of,
-    event_row,
-    key_row,
-    key_values,
-    secret_row,
-)
+from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row
 from .schema import chain_head, events, keys, secrets
 from .statements import (
     HEAD_ID,
@@ -63,6 +47,7 @@ from .statements import (
     position,
     whole_key,
 )
+from .usage import SqlUsage, note_used
 
 _BATCH = 2000
 _DIGEST_COLUMN = SECRET_COLUMNS.index(secrets.c.digest)
@@ -402,6 +387,24 @@ class SqlStore:
             if len(ids) < _BATCH:
                 return
             after = ids[-1]
+
+    # What was counted
+
+    @property
+    def usage(self) -> SqlUsage:
+        """Where requests are counted: in the same database."""
+        return SqlUsage(self.engine, self._prepare, self._reading)
+
+    def note_used(self, used: Mapping[str, datetime]) -> None:
+        """See `KeyStore.note_used`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        if self._prepare():
+            with answering(self.engine), transaction(self.engine) as connection:
+                note_used(connection, used)
 
     # The house
 

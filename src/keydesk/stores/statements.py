@@ -149,6 +149,9 @@ def filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[
         # Ids are ASCII columns: MariaDB refuses to compare them with anything else.
         fields = (keys.c.name, keys.c.description, keys.c.owner, *([keys.c.id] if where.text.isascii() else []))
         statement = statement.where(or_(*(field.icontains(where.text, autoescape=True) for field in fields)))
+    if where.idle_since is not None:
+        unused = or_(keys.c.last_used_at.is_(null()), keys.c.last_used_at < where.idle_since)
+        statement = statement.where(keys.c.created_at < where.idle_since, unused)
     live, expired = keys.c.revoked_at.is_(null()), keys.c.expires_at <= now
     enabled = keys.c.disabled_at.is_(null())
     conditions = {

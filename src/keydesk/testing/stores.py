@@ -270,6 +270,51 @@ class KeyStoreContract:
         assert key.version == 1
         assert key.status_at(START) is Status.ACTIVE
 
+    # When keys were last used
+
+    def test_note_used_shows_in_the_record(self, held: KeyStore) -> None:
+        first, *others = all_keys(held)
+        at = START.replace(second=0, microsecond=0)
+        held.note_used({first.id: at})
+        found = held.find_key(first.id)
+        assert found is not None
+        assert (found, found.last_used_at) == (first, at)
+        digest = first.secrets[0].digest
+        for key in (held.find_by_digest([digest]), *(key for key in all_keys(held) if key.id == first.id)):
+            assert key == first
+        assert {key.last_used_at for key in all_keys(held) if key.id != first.id} == {None}
+        assert len(all_keys(held)) == 1 + len(others)
+
+    def test_note_used_is_never_set_back(self, held: KeyStore) -> None:
+        first = all_keys(held)[0]
+        for minutes, shown in ((5, 5), (4, 5), (5, 5), (6, 6)):
+            held.note_used({first.id: START + timedelta(minutes=minutes)})
+            found = held.find_key(first.id)
+            assert found is not None
+            assert found.last_used_at == START + timedelta(minutes=shown)
+
+    def test_note_used_of_odd_ids_and_of_nothing(self, held: KeyStore) -> None:
+        held.note_used({})
+        held.note_used(dict.fromkeys(ODD_IDS, START))
+        assert {key.last_used_at for key in all_keys(held)} == {None}
+
+    def test_list_keys_idle_since(self, held: KeyStore) -> None:
+        first, second, *others = all_keys(held)  # all made at START
+        hour = timedelta(hours=1)
+        held.note_used({first.id: START + 2 * hour, second.id: START + hour})
+        rest = {key.id for key in others}
+        for since, ids in (
+            (START, set()),
+            (START + SECOND, rest),
+            (START + hour, rest),
+            (START + hour + SECOND, rest | {second.id}),
+            (START + 2 * hour, rest | {second.id}),
+            (START + 2 * hour + SECOND, rest | {second.id, first.id}),
+        ):
+            assert {key.id for key in all_keys(held, KeyFilter(idle_since=since), size=2)} == ids, since
+        where = KeyFilter(idle_since=START + 9 * hour, owner="acme", status=Status.ACTIVE)
+        assert {key.name for key in all_keys(held, where)} == {"ACME portal", "Größe 漢字 👍"}
+
     # Listing
 
     def test_list_keys_newest_first(self, held: KeyStore) -> None:
@@ -533,6 +578,22 @@ class WritableKeyStoreContract(KeyStoreContract):
         for after in (bare, replace(full, version=3)):
             store.change(full.id, lambda _, after=after: Change(after, event_of(after, KeyUpdated)))  # type: ignore[misc]
             assert store.find_key(full.id) == after
+
+    def test_change_leaves_when_it_was_last_used(self, store: WritableKeyStore) -> None:
+        """A change writes the record it read, and a request may have been noted since."""
+        key = new_key()
+        store.add([issued(key)])
+
+        def decide(before: Key) -> Change:
+            stale = replace(before, name="Renamed", version=2, last_used_at=START - SECOND)
+            return Change(stale, event_of(before, KeyUpdated))
+
+        store.note_used({key.id: START})
+        store.change(key.id, decide)
+        found = store.find_key(key.id)
+        assert found is not None
+        assert (found.name, found.last_used_at) == ("Renamed", START)
+        assert len(all_events(store)) == 2  # noting it was no change
 
     def test_change_secrets(self, store: WritableKeyStore) -> None:
         key = new_key(secrets=2)

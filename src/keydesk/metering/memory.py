@@ -1,0 +1,126 @@
+"""Room metering: counts in the memory of this process, for stores that are no database."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TypeAlias
+
+from ..usage import (
+    ALLOWED,
+    OTHERS,
+    TOP_NETWORKS,
+    Batch,
+    Entry,
+    KeyUsage,
+    MistakeUsage,
+    Range,
+    Span,
+    Usage,
+    spread,
+)
+
+MOST_ROWS = 100_000  # of keys, and as many of mistakes; then what is oldest goes, minutes first
+
+_Counted: TypeAlias = dict[Span, dict[datetime, Counter[tuple[str, str]]]]
+
+
+class MemoryUsage:
+    """Counts of this process, which end with it; see `keydesk.ports.UsageStore`.
+
+    Args:
+        note_used: Of the store of keys, which shows when each was last used.
+    """
+
+    shared = False
+
+    def __init__(self, note_used: Callable[[Mapping[str, datetime]], None]) -> None:
+        self._note_used = note_used
+        self._lock = threading.RLock()
+        self._keys: _Counted = {span: {} for span in Span}
+        self._mistakes: _Counted = {span: {} for span in Span}
+
+    def add(self, batch: Batch) -> bool:
+        """See `UsageStore.add`."""
+        with self._lock:
+            _add(self._keys, batch.keys)
+            for span, start_at in _add(self._mistakes, batch.mistakes):
+                self._mistakes[span][start_at] = _folded(self._mistakes[span][start_at])
+            _drop_oldest(self._keys)
+            _drop_oldest(self._mistakes)
+        self._note_used(batch.used())
+        return True
+
+    def counts(self, range_: Range, key_id: str | None = None) -> list[Usage]:
+        """See `UsageStore.counts`."""
+        sums: Counter[tuple[datetime, str]] = Counter()
+        with self._lock:
+            for start_at, counts in self._within(self._keys, range_):
+                for (own_id, outcome), count in counts.items():
+                    if key_id is None or key_id == own_id:
+                        sums[start_at, outcome] += count
+        return [Usage(*at, count) for at, count in sorted(sums.items())]
+
+    def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
+        """See `UsageStore.top`."""
+        sent: Counter[str] = Counter()
+        allowed: Counter[str] = Counter()
+        with self._lock:
+            for _, counts in self._within(self._keys, range_):
+                for (key_id, outcome), count in counts.items():
+                    sent[key_id] += count
+                    allowed[key_id] += count if outcome == ALLOWED else 0
+        first = sorted(sent, key=lambda key_id: (-sent[key_id], key_id))[:size]
+        return sent.total(), [KeyUsage(key_id, None, sent[key_id], allowed[key_id]) for key_id in first]
+
+    def mistakes(self, range_: Range, size: int) -> tuple[int, list[MistakeUsage]]:
+        """See `UsageStore.mistakes`."""
+        made: Counter[tuple[str, str]] = Counter()
+        with self._lock:
+            for _, counts in self._within(self._mistakes, range_):
+                made.update(counts)
+        first = sorted(made, key=lambda entry: (-made[entry], entry))[:size]
+        return made.total(), [MistakeUsage(*entry, made[entry]) for entry in first]
+
+    def forget(self, span: Span, before: datetime) -> bool:
+        """See `UsageStore.forget`. It is quick here: there is never more to do."""
+        with self._lock:
+            for counted in (self._keys[span], self._mistakes[span]):
+                for start_at in [start_at for start_at in counted if start_at < before]:
+                    del counted[start_at]
+        return False
+
+    @staticmethod
+    def _within(counted: _Counted, range_: Range) -> list[tuple[datetime, Counter[tuple[str, str]]]]:
+        return [item for item in counted[range_.span].items() if range_.since <= item[0] < range_.until]
+
+
+def _add(counted: _Counted, entries: Mapping[Entry, int]) -> set[tuple[Span, datetime]]:
+    """Add entries, and return the spans that are not what they were."""
+    touched = set()
+    for span, start_at, first, second, count in spread(entries):
+        counted[span].setdefault(start_at, Counter())[first, second] += count
+        touched.add((span, start_at))
+    return touched
+
+
+def _folded(counts: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Return the counts of one span: of each mistake the top networks, and one for the others."""
+    if len(counts) <= 2 * TOP_NETWORKS:
+        return counts
+    top: Counter[tuple[str, str]] = Counter()
+    places: defaultdict[str, int] = defaultdict(int)
+    for (mistake, network), count in counts.most_common():
+        if network != OTHERS:
+            places[mistake] += 1
+        top[mistake, network if places[mistake] <= TOP_NETWORKS else OTHERS] += count
+    return top
+
+
+def _drop_oldest(counted: _Counted) -> None:
+    rows = sum(len(counts) for spans in counted.values() for counts in spans.values())
+    for span in Span:  # minutes first
+        while rows > MOST_ROWS and counted[span]:
+            rows -= len(counted[span].pop(min(counted[span])))

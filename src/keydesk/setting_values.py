@@ -1,0 +1,200 @@
+"""Core: how each setting is read from what somebody wrote. Every problem names its fix."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .errors import InvalidField, SettingsError
+from .keys.digest import parse_pepper
+from .keys.secret import SecretFormat, shown
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_REALM = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # what needs no escaping in a quoted string, RFC 9110
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLACELESS = ("memory", "config")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+_STORES = "memory://, config://, file:keys.yml, sqlite:///path, postgresql+psycopg:// or mysql+pymysql://"
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidField(name, f"must be text, not {type(value).__name__}; write one text, in quotes")
+    return value.strip()
+
+
+def read_store(value: Any) -> str:
+    """Return where keys are kept; empty for the default.
+
+    Raises:
+        InvalidField: It is no store, or holds control characters.
+    """
+    store = "" if value is None else _text(value, "store")
+    scheme, colon, rest = store.partition(":")
+    kind = scheme.partition("+")[0]
+    # No message shows the value but where it is a file: a URL holds a password, and somebody may have pasted a secret.
+    if _CONTROL.search(store):
+        raise InvalidField("store", "holds control characters; take them out")
+    if kind in _PLACELESS and store != f"{kind}://":
+        raise InvalidField("store", f"begins with {kind}, which needs :// and nothing behind it; write {kind}://")
+    if kind == "file" and not (scheme == kind and colon and rest.lower().endswith((".yml", ".yaml", ".toml"))):
+        problem = f"names the file {shown(rest, 80)}" if scheme == kind else "is no store"
+        raise InvalidField("store", f"{problem}; write file: and a name that ends in .yml, .yaml or .toml")
+    if store and kind not in (*_PLACELESS, "file", *_DATABASES):
+        begins = f"begins with {kind}:" if re.fullmatch(r"[a-z]{1,12}", kind) and colon else "is no store"
+        raise InvalidField("store", f"{begins}; write {_STORES}")
+    return store
+
+
+def read_api_key(value: Any) -> str | None:
+    """Return the one key, or None.
+
+    Raises:
+        InvalidField: It is no text.
+    """
+    return None if value is None else _text(value, "api_key") or None
+
+
+def read_api_keys(value: Any) -> Mapping[str, Any]:
+    """Return the keys by their secrets; each entry is looked at later.
+
+    Raises:
+        InvalidField: It is no mapping, or a text that is no JSON.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else {}
+        except (ValueError, RecursionError):
+            raise InvalidField("api_keys", 'is no JSON; write {"the-secret": "Name of the client"}') from None
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):  # its entries are looked at one by one, see `keys_of_mapping`
+        problem = "must be a mapping of secret to name, or to a table of fields"
+        raise InvalidField("api_keys", f'{problem}; write {{"the-secret": "Name of the client"}}')
+    return value
+
+
+def read_prefix(value: Any) -> str:
+    """Return the first part of secrets.
+
+    Raises:
+        InvalidField: It is none that a secret can have.
+    """
+    prefix = "kd" if value is None else _text(value, "prefix")
+    return SecretFormat(prefix).prefix
+
+
+def read_pepper(value: Any) -> bytes | None:
+    """Return a pepper, or None.
+
+    Raises:
+        InvalidField: It is no base64, or too short.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, bytes):
+        value = base64.b64encode(value).decode()
+    return parse_pepper(_text(value, "pepper"))
+
+
+def read_peppers(value: Any) -> tuple[bytes, ...]:
+    """Return peppers.
+
+    Raises:
+        InvalidField: It is no list.
+        SettingsError: Some of them are none. All problems are in it.
+    """
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if isinstance(value, bytes):
+        value = [value]
+    if value is not None and not isinstance(value, Sequence):
+        problem = f"must be a list, not {type(value).__name__}"
+        raise InvalidField("previous_peppers", f"{problem}; write a list of peppers, or one text with commas between")
+    peppers, problems = [], []
+    for number, one in enumerate(value or (), 1):
+        try:
+            peppers.append(read_pepper(one))
+        except InvalidField as error:
+            problems.append(f"number {number} {error.problem}")
+    if problems:
+        raise SettingsError(problems)
+    return tuple(filter(None, peppers))
+
+
+def read_header(value: Any) -> str:
+    """Return the name of a header.
+
+    Raises:
+        InvalidField: It is none, or one that means something else.
+    """
+    header = "X-API-Key" if value is None else _text(value, "header")
+    if not _HEADER.fullmatch(header):
+        raise InvalidField("header", f"is no header name: {header[:80]!r}; write for example X-API-Key")
+    if header.lower() in ("authorization", "cookie", "host"):
+        raise InvalidField(
+            "header",
+            f"cannot be {header}: Authorization: Bearer is always read; name another, such as X-API-Key",
+        )
+    return header
+
+
+def read_query_parameter(value: Any) -> str | None:
+    """Return the name of a parameter, or None.
+
+    Raises:
+        InvalidField: It is none.
+    """
+    parameter = None if value is None else _text(value, "query_parameter") or None
+    if parameter is not None and not _PARAMETER.fullmatch(parameter):
+        raise InvalidField("query_parameter", f"is no parameter name: {parameter[:80]!r}; write for example api_key")
+    return parameter
+
+
+def read_realm(value: Any) -> str:
+    """Return a realm.
+
+    Raises:
+        InvalidField: It cannot stand in a header as it is.
+    """
+    realm = "api" if value is None else _text(value, "realm")
+    if not _REALM.fullmatch(realm):
+        problem = "must be 1 to 64 printable ASCII characters without quotes and backslashes"
+        raise InvalidField("realm", f"{problem}; write for example api")
+    return realm
+
+
+def read_boolean(value: Any) -> bool:
+    """Return true or false.
+
+    Raises:
+        InvalidField: It is neither.
+    """
+    text = "" if value is None else str(value).strip().lower()
+    if text not in _TRUE + _FALSE:
+        raise InvalidField("boolean", f"is neither true nor false: {shown(str(value))}; write true or false")
+    return text in _TRUE
+
+
+def number_from(lowest: float, highest: float, default: float | None, *, whole: bool = False) -> Callable[[Any], Any]:
+    """Return what reads a number from `lowest` to `highest`; nothing is the default."""
+    advice = f"write a {'whole ' if whole else ''}number from {lowest:g} to {highest:g}"
+
+    def read(value: Any) -> float | None:
+        if value is None or value == "":
+            return default
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = math.nan
+        if isinstance(value, bool) or not lowest <= number <= highest or (whole and number != int(number)):
+            raise InvalidField("number", f"is out of range: {shown(str(value))}; {advice}")
+        return int(number) if whole else number
+
+    return read

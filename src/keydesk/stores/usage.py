@@ -1,0 +1,265 @@
+"""Room stores: counts of requests in a database, and when keys were last used."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Select, Table, case, delete, func, null, or_, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from ..errors import StoreError
+from ..usage import (
+    ALLOWED,
+    OTHERS,
+    TOP_NETWORKS,
+    Batch,
+    KeyUsage,
+    MistakeUsage,
+    Range,
+    Row,
+    Span,
+    Usage,
+    spread,
+)
+from .bulk import BulkAdd, moments_of
+from .engines import answering, transaction, writing
+from .paging import KEY_ID
+from .schema import keys, mistakes, usage
+
+logger = logging.getLogger("keydesk")
+
+_IDS_AT_ONCE = 1000
+_FORGOTTEN_AT_ONCE = 5000
+_NOT_COMMITTED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+
+
+class SqlUsage:
+    """Counts in the tables `keydesk_usage` and `keydesk_mistakes`; see `keydesk.ports.UsageStore`.
+
+    Args:
+        engine: Of the database.
+        prepare: Returns whether there is a database; raises where its tables are not those of this code.
+        reading: Hands out a connection to read with.
+    """
+
+    shared = True
+
+    def __init__(
+        self, engine: Engine, prepare: Callable[[], bool], reading: Callable[[], AbstractContextManager[Connection]]
+    ) -> None:
+        self._engine = engine
+        self._prepare = prepare
+        self._reading = reading
+        self._moment = moments_of(engine)
+        self._add_usage = BulkAdd(engine, usage)
+        self._add_mistakes = BulkAdd(engine, mistakes)
+
+    # Writing
+
+    def add(self, batch: Batch) -> bool:
+        """See `UsageStore.add`.
+
+        Raises:
+            StoreUnavailable: The database does not answer. Nothing was written.
+            SchemaMismatch: The tables are not those of this version. Nothing was written.
+        """
+        if not self._prepare():
+            return True  # no database yet, so no key: what was counted are mistakes from before the first one
+        counted, made, used = spread(batch.keys), spread(batch.mistakes), batch.used()
+        with answering(self._engine), writing(self._engine).connect() as connection:
+            begun = connection.begin()
+            try:
+                self._add_usage.run(connection, self._rows(counted))
+                self._add_mistakes.run(connection, self._rows(made))
+                # Last, as a change of one of these keys waits from here on, and this changes no more than a minute.
+                note_used(connection, used)
+            except BaseException:
+                begun.rollback()
+                raise
+            try:
+                begun.commit()
+            except SQLAlchemyError as error:
+                _roll_back(connection)
+                if _surely_not_committed(error):
+                    raise
+                logger.warning("Keydesk does not know whether the last requests counted were written; it drops them")
+                return False
+        self._fold({row[:3] for row in made})
+        return True
+
+    def _rows(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+        return [(str(span), self._moment(start_at), *rest) for span, start_at, *rest in rows]
+
+    def _fold(self, groups: set[tuple[Span, datetime, str]]) -> None:
+        """Where there are twice as many networks as are kept, leave the top ones, and put the rest into one row.
+
+        In a transaction of its own: sums stay the same, so it can be lost, and the locks it takes are not in the order
+        of those above.
+        """
+        if not groups:
+            return
+        try:
+            with self._reading() as connection:
+                full = [group for group in sorted(groups) if _many(connection, group)]
+            for group in full:
+                with answering(self._engine), transaction(self._engine) as connection:
+                    self._fold_one(connection, group)
+        except StoreError:
+            return  # the next mistake tries again
+
+    def _fold_one(self, connection: Connection, group: tuple[Span, datetime, str]) -> None:
+        there = _of(group)
+        rows = select(mistakes.c.network, mistakes.c["count"]).where(*there).order_by(mistakes.c.network)
+        # On SQLite nothing is locked before the first write, so it begins with one, which changes nothing.
+        self._add_mistakes.run(connection, self._rows([(*group, OTHERS, 0)]))
+        counted = sorted(connection.execute(rows.with_for_update()), key=lambda row: (-row[1], row[0]))
+        rest = [row for row in counted if row[0] != OTHERS][TOP_NETWORKS:]
+        names = [network for network, _ in rest]
+        for start in range(0, len(names), _IDS_AT_ONCE):
+            part = names[start : start + _IDS_AT_ONCE]
+            connection.execute(delete(mistakes).where(*there, mistakes.c.network.in_(part)))
+        total = sum(count for _, count in rest)
+        self._add_mistakes.run(connection, self._rows([(*group, OTHERS, total)]))
+
+    def forget(self, span: Span, before: datetime) -> bool:
+        """See `UsageStore.forget`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        if not self._prepare():
+            return False
+        more = False
+        for table in (usage, mistakes):
+            start_at = table.c.start_at
+            old = (table.c.span == span, start_at < before)
+            last = select(start_at).where(*old).order_by(start_at).offset(_FORGOTTEN_AT_ONCE).limit(1)
+            with self._reading() as connection:
+                oldest = connection.execute(select(start_at).where(*old).limit(1)).scalar()
+                until = connection.execute(last).scalar()
+            if oldest is None:
+                continue
+            # Whole spans: of one minute there may be more rows than that, as many as keys were used in it.
+            old = old if until is None else (table.c.span == span, start_at <= until)
+            with answering(self._engine), transaction(self._engine) as connection:
+                connection.execute(delete(table).where(*old))
+            more = more or until is not None
+        return more
+
+    # Reading
+
+    def counts(self, range_: Range, key_id: str | None = None) -> list[Usage]:
+        """See `UsageStore.counts`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        columns = usage.c.start_at, usage.c.outcome
+        wanted = select(*columns, func.sum(usage.c["count"])).group_by(*columns).order_by(*columns)
+        if key_id is None:
+            wanted = wanted.where(*_within(usage, range_))
+        elif KEY_ID.fullmatch(key_id):
+            # One search for each span: the rows of other keys between them are not read.
+            at = usage.c.start_at.in_(range_.starts())
+            wanted = wanted.where(usage.c.span == range_.span, at, usage.c.key_id == key_id)
+        else:
+            return []
+        return [Usage(start_at, outcome, int(count)) for start_at, outcome, count in self._all(wanted)]
+
+    def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
+        """See `UsageStore.top`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        number, within = usage.c["count"], _within(usage, range_)
+        allowed = func.sum(case((usage.c.outcome == ALLOWED, number), else_=0))
+        total = func.sum(number)
+        wanted = select(usage.c.key_id, total, allowed).where(*within).group_by(usage.c.key_id)
+        found = self._all(wanted.order_by(total.desc(), usage.c.key_id).limit(size))
+        whole = self._all(select(total).where(*within)) if len(found) == size else []
+        sent = [KeyUsage(key_id, None, int(count), int(good)) for key_id, count, good in found]
+        return int(whole[0][0] or 0) if whole else sum(each.count for each in sent), sent
+
+    def mistakes(self, range_: Range, size: int) -> tuple[int, list[MistakeUsage]]:
+        """See `UsageStore.mistakes`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        number, within = func.sum(mistakes.c["count"]), _within(mistakes, range_)
+        columns = mistakes.c.mistake, mistakes.c.network
+        wanted = select(*columns, number).where(*within).group_by(*columns).having(number > 0)
+        found = self._all(wanted.order_by(number.desc(), *columns).limit(size))
+        whole = self._all(select(number).where(*within)) if len(found) == size else []
+        made = [MistakeUsage(mistake, network, int(count)) for mistake, network, count in found]
+        return int(whole[0][0] or 0) if whole else sum(each.count for each in made), made
+
+    def _all(self, wanted: Select[Any]) -> Sequence[Any]:
+        if not self._prepare():
+            return []
+        with self._reading() as connection:
+            return connection.execute(wanted).all()
+
+
+def note_used(connection: Connection, used: Mapping[str, datetime]) -> None:
+    """Note when keys were last used, in that column alone; see `KeyStore.note_used`."""
+    ids: defaultdict[datetime, list[str]] = defaultdict(list)
+    for key_id in sorted(used):
+        if KEY_ID.fullmatch(key_id):
+            ids[used[key_id]].append(key_id)
+    for at in sorted(ids):
+        earlier = or_(keys.c.last_used_at.is_(null()), keys.c.last_used_at < at)
+        for start in range(0, len(ids[at]), _IDS_AT_ONCE):
+            part = ids[at][start : start + _IDS_AT_ONCE]
+            connection.execute(update(keys).where(keys.c.id.in_(part), earlier).values(last_used_at=at))
+
+
+def _within(table: Table, range_: Range) -> tuple[Any, ...]:
+    return table.c.span == range_.span, table.c.start_at >= range_.since, table.c.start_at < range_.until
+
+
+def _many(connection: Connection, group: tuple[Span, datetime, str]) -> bool:
+    count = connection.execute(select(func.count()).where(*_of(group))).scalar_one()
+    return count > 2 * TOP_NETWORKS
+
+
+def _of(group: tuple[Span, datetime, str]) -> tuple[Any, ...]:
+    span, start_at, mistake = group
+    return mistakes.c.span == span, mistakes.c.start_at == start_at, mistakes.c.mistake == mistake
+
+
+def _roll_back(connection: Connection) -> None:
+    """Undo what a commit that failed left of a transaction.
+
+    Where a reader keeps SQLite from it, the transaction stays open. SQLAlchemy takes it for ended, and who is given the
+    connection next would commit it with their own.
+    """
+    if connection.dialect.name == "sqlite" and not connection.invalidated:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        driver_connection.rollback()
+
+
+def _surely_not_committed(error: SQLAlchemyError) -> bool:
+    """Return whether what went wrong at the commit says that it did not happen.
+
+    An answer of the server says so; a connection that broke off before the answer does not. SQLite is in this process:
+    it says so where it could not get its lock, or room on the disk.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _NOT_COMMITTED
+    return not error.connection_invalidated
