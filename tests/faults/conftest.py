@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from keydesk import Desk, open_desk
+from keydesk import open_desk
 
 KINDS = ("sqlite", "postgres", "mariadb")
 
