@@ -11,11 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import counting, importing, peers, reading, requests, verifying
+from . import counting, importing, known, peers, reading, requests, throughput, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
-# In this order: `verifying` and `reading` read the databases that `importing` leaves.
+# In this order: those after `importing` read the databases that `importing` leaves.
 SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     requests.run,
     peers.run,
@@ -23,6 +23,8 @@ SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     verifying.run,
     reading.run,
     counting.run,
+    known.run,
+    throughput.run,
 )
 
 PAIRS, KEYS = 3000, 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,7 +61,8 @@ def commands_page() -> str:
 
 
 def _command_section(command: click.Command, path: str) -> str:
-    context = click.Context(command, info_name=f"keydesk {path}", terminal_width=100, max_content_width=100)
+    width: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100, **command.context_settings}
+    context = click.Context(command, info_name=f"keydesk {path}", **width)
     lines = [line.rstrip() for line in command.get_help(context).splitlines()]
     section = f"## {path}\n\n```text\n" + "\n".join(lines) + "\n```\n"
     if isinstance(command, click.Group):

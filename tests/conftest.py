@@ -20,6 +20,7 @@ pytest_plugins = ["keydesk.testing.fixtures"]
 ALL_REQUIRED = os.environ.get("KEYDESK_TEST_REQUIRE") == "all"
 _FOLDER = pytest.StashKey[Path]()
 _OWNER = pytest.StashKey[int]()
+_FIGURE = "figure: "
 
 
 # The house
@@ -34,6 +35,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_OWNER] = os.getpid()
     else:
         config.stash[_FOLDER], config.stash[_OWNER] = Path(given["servers"]), given["owner"]
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
+    """Note a figure in seconds, to be told at the end of the run and in its report: `figures("the slowest", 0.02)`."""
+    return lambda name, seconds: record_property(_FIGURE + name, f"{seconds:.3f} s")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+    found = {name: value for report in reports for name, value in report.user_properties if name.startswith(_FIGURE)}
+    if found:
+        terminalreporter.section("figures")
+        for name, value in sorted(found.items()):
+            terminalreporter.write_line(f"{value:>9}  {name.removeprefix(_FIGURE)}")
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,12 @@ from .errors import SettingsError
 from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
+from .lookup import StoreFinder
 from .metering.buffered import BufferedMeter
 from .metering.memory import MemoryUsage
-from .ports import KeyStore, UsageStore
+from .ports import KeyFinder, KeyStore, UsageStore
 from .settings import Settings, survey_settings
+from .stores.cached import CachedFinder
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
 from .usage import Kept
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("keydesk")
 
+STALENESS_SECONDS = 1.0
+SQLITE_STALENESS_SECONDS = 0.05  # asking costs microseconds there
 STAND_ALONE_STORE = "sqlite:///instance/keydesk.db"
 
 
@@ -77,7 +81,25 @@ def build_desk(
         logger.warning("API_KEY and API_KEYS are not read: keys are kept elsewhere, as KEYDESK_STORE or engine= says")
     kept = Kept(timedelta(hours=settings.usage_minutes_kept), timedelta(days=settings.usage_hours_kept))
     meter = BufferedMeter(usage, clock, flush_seconds=settings.usage_flush, kept=kept)
-    return Desk(store=store, mint=mint, clock=clock, meter=meter, usage=usage)
+    finder = _finder(settings, store, mint, clock)
+    return Desk(store=store, mint=mint, clock=clock, finder=finder, meter=meter, usage=usage)
+
+
+def _finder(settings: Settings, store: KeyStore, mint: Mint, clock: Clock) -> KeyFinder:
+    finder = StoreFinder(store, mint)
+    if not settings.cache_keys:
+        return finder
+    staleness = settings.max_staleness
+    if staleness is None:
+        staleness = SQLITE_STALENESS_SECONDS if _is_sqlite(store) else STALENESS_SECONDS
+    return CachedFinder(
+        store, finder, clock, max_staleness=staleness, outage_grace=settings.outage_grace, size=settings.cache_keys
+    )
+
+
+def _is_sqlite(store: KeyStore) -> bool:
+    engine: Engine | None = getattr(store, "engine", None)
+    return engine is not None and engine.dialect.name == "sqlite"
 
 
 def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> tuple[KeyStore, UsageStore]:

@@ -34,7 +34,7 @@ class StoreFinder:
             return None
         if secret.digest != digests[0]:
             self._redigest(secret.digest, digests[0])
-        return key, secret
+        return Found(key, secret)
 
     def look_again(self) -> None:
         """See `KeyFinder.look_again`. There is nothing to do: the store is asked each time."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from .decision import Check
+from .decision import Allowed, Check
 from .errors import InvalidField
 from .events import ChainedEvent, ChainReport, Event
 from .keys.record import Key, Secret, Status, as_utc
@@ -218,7 +218,23 @@ class WritableKeyStore(KeyStore, Protocol):
         ...
 
 
-Found: TypeAlias = tuple[Key, Secret]  # a key, and which of its secrets was presented
+@dataclass(slots=True, eq=False)
+class Found:
+    """The key that has a presented text, and which of its secrets that is.
+
+    `always` is the decision about it where neither time nor place can change that, scopes aside; else None. It is
+    made once, and a request that needs it touches little else of a key that was not used for a while.
+    """
+
+    key: Key
+    secret: Secret
+    always: Allowed | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        key, secret = self.key, self.secret
+        limits = (key.revoked_at, key.disabled_at, key.expires_at, secret.expires_at)
+        free = all(moment is None for moment in limits) and not key.networks
+        self.always = Allowed(key, secret) if free else None
 
 
 class KeyFinder(Protocol):

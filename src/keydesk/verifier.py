@@ -57,10 +57,13 @@ class Verifier:
                 mistake: Mistake = "unknown" if self._secret_format.is_possible(text) else "malformed"
                 self._meter.count_mistake(mistake, client_address, now)
             return Denied(Reason.INVALID, hint=self._secret_format.hint(text))
-        key, secret = found
-        decision = self.judge(key, secret, requirement, client_address, now)
+        decision: Decision | None = found.always
+        if decision is None:
+            decision = self.judge(found.key, found.secret, requirement, client_address, now)
+        elif requirement is not ANY_KEY:
+            decision = check_scopes(found.key, found.secret, requirement) or decision
         if self._meter is not None:
-            self._meter.count(key.id, decision.reason or ALLOWED, now)
+            self._meter.count(found.key.id, decision.reason or ALLOWED, now)
         return decision
 
     def judge(
@@ -82,13 +85,19 @@ class Verifier:
 
 def check_status(key: Key, secret: Secret, now: datetime) -> Denied | None:
     """Refuse a key that is revoked, disabled or expired, and a secret that a rotation has ended."""
+    end, own_end = key.expires_at, secret.expires_at
+    if (
+        key.revoked_at is None
+        and key.disabled_at is None
+        and (end is None or now < end)
+        and (own_end is None or now < own_end)
+    ):
+        return None
     status = key.status_at(now)
     if status is not Status.ACTIVE:
         since = {Status.REVOKED: key.revoked_at, Status.DISABLED: key.disabled_at}.get(status, key.expires_at)
         return Denied(_REASONS[status], key, secret.hint, since=since)
-    if secret.expired_at(now):
-        return Denied(Reason.EXPIRED, key, secret.hint, since=secret.expires_at)
-    return None
+    return Denied(Reason.EXPIRED, key, secret.hint, since=own_end)
 
 
 def check_network(key: Key, secret: Secret, client_address: str | None) -> Denied | None:

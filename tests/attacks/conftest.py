@@ -56,7 +56,7 @@ def rig(new_rig: Callable[..., Rig]) -> Rig:
 def everywhere(
     request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path, migrated: Path
 ) -> Iterator[Callable[..., Desk]]:
-    """Open desks, all on one new database of each kind: `everywhere(KEYDESK_PEPPER=...)`."""
+    """Open desks, all on one new database of each kind: `everywhere(KEYDESK_PEPPER=...)`. Each asks it every time."""
     if request.param == "memory":
         url = "memory://"
     elif request.param == "sqlite":
@@ -66,7 +66,7 @@ def everywhere(
     opened: list[Desk] = []
 
     def open_(**settings: Any) -> Desk:
-        desk = open_desk({"KEYDESK_STORE": url, **settings}, clock=clock)
+        desk = open_desk({"KEYDESK_STORE": url, "KEYDESK_MAX_STALENESS_SECONDS": 0, **settings}, clock=clock)
         if opened and request.param == "memory":
             desk = Desk(store=opened[0].store, mint=desk.mint, clock=clock)
         if request.param in ("postgres", "mariadb") and not opened:

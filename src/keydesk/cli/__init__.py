@@ -12,6 +12,7 @@ from ..build import STAND_ALONE_STORE, open_desk
 from ..desk import Desk
 from ..environment import read_environment
 from ..settings import Settings, read_settings
+from .command import HELP_OPTIONS
 from .commands import COMMANDS
 from .context import OPEN_DESK, PROGRAM, READ_SETTINGS
 from .streams import steady_streams
@@ -38,7 +39,7 @@ def _read_settings() -> Settings:
         "kept in instance/keydesk.db. Exit codes: 0 done, 1 refused or not found, 2 wrong usage, 130 interrupted. "
         "Errors are text on standard error, with --json too."
     ),
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_OPTIONS,
 )
 @click.version_option(__version__, prog_name="keydesk", message="%(prog)s %(version)s")
 @click.pass_context

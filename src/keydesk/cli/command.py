@@ -20,6 +20,7 @@ from .context import PROGRAM, Run, current_run
 from .streams import reason
 from .text import clean, in_program
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 INTERRUPTED = 130  # 128 + SIGINT
 
 
@@ -32,6 +33,8 @@ class WithExamples(click.Command):
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # On the command itself: it keeps the option as it was first made, at whichever door.
+        self.context_settings = {**HELP_OPTIONS, **self.context_settings}
         self.examples = tuple(examples)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

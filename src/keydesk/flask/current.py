@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from flask import Request, request
+from flask import Flask, Request, current_app, request
 from werkzeug.local import LocalProxy
 
 from ..decision import Allowed
@@ -13,6 +13,11 @@ from ..keys.record import Key
 # On the request object, which belongs to one application and one request. On `flask.g` it would outlive the request
 # inside an outer application context; in the environ an application mounted in another would take it over.
 _ATTRIBUTE = "_keydesk_allowed"
+
+
+def real_app() -> Flask:
+    """Return the application itself rather than Flask's proxy. Raises RuntimeError where there is none."""
+    return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 def real_request() -> Request:

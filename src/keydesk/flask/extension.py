@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Blueprint, Flask, current_app
+from flask import Blueprint, Flask
 from flask.views import View
 
 from ..build import build_desk
@@ -22,7 +22,7 @@ from ..web.credentials import CredentialReader
 from ..web.responses import Answers
 from .access import Access, access_of, note, note_guarded
 from .commands import KeysGroup
-from .current import real_request
+from .current import real_app, real_request
 from .guard import Guard
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Keydesk:
 
 
 def _guard() -> Guard:
-    guard = current_app.extensions.get(NAME)
+    guard = real_app().extensions.get(NAME)
     if guard is None:
         raise RuntimeError("Keydesk does not know this application. Call keys.init_app(app) first.")
     return guard  # type: ignore[no-any-return]

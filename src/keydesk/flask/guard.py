@@ -50,25 +50,24 @@ class Guard:
         return self._check(request, access)
 
     def _check(self, request: Request, access: Access) -> Response | None:
-        decision = self._decide(request, access)
-        if decision is None:
-            return None
-        if isinstance(decision, Denied):
-            return self._refuse(request, decision)
-        if find_allowed(request) is None:
-            self._accept(request, decision)
-        return None
-
-    def _decide(self, request: Request, access: Access) -> Decision | None:
-        """Return the decision; None where no key is presented and none is needed."""
-        verifier = self.desk.verifier
+        decision: Decision
         earlier = find_allowed(request)
         if earlier is not None:  # a guard within a guard asks for more scopes of the same caller
-            return verifier.judge(earlier.key, earlier.secret, access.requirement, request.remote_addr)
-        presented = self.credentials.read(request.environ)
-        if isinstance(presented, str):
-            return verifier.verify(presented, access.requirement, request.remote_addr)
-        return None if access.optional and presented is MISSING else presented
+            verifier = self.desk.verifier
+            decision = verifier.judge(earlier.key, earlier.secret, access.requirement, request.remote_addr)
+        else:
+            presented = self.credentials.read(request.environ)
+            if isinstance(presented, str):
+                decision = self.desk.verifier.verify(presented, access.requirement, request.remote_addr)
+            elif access.optional and presented is MISSING:
+                return None
+            else:
+                decision = presented
+        if isinstance(decision, Denied):
+            return self._refuse(request, decision)
+        if earlier is None:
+            self._accept(request, decision)
+        return None
 
     def _options(self, request: Request, access: Access) -> Response | None:
         """Let OPTIONS through: a browser sends no key with a CORS preflight. But never to a view's own code.

@@ -5,7 +5,7 @@ SQLAlchemy builds the statement and converts the values; its execution layer, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,9 +15,12 @@ from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import Engine, Index, Table, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import DropIndex
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.schema import CreateIndex, DropIndex
 
+from ..errors import DuplicateSecret
 from .schema import Moment
+from .statements import repeated_digests
 
 CACHE_KIBIBYTES = 32 * 1024
 MAX_PARAMETERS = 32_766  # that SQLite takes in one statement, since 3.32 of 2020
@@ -156,3 +159,16 @@ def take_indexes(connection: Connection, tables: Sequence[Table]) -> list[Index]
     for index in indexes:
         connection.execute(DropIndex(index, if_exists=True))
     return indexes
+
+
+def make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
+    """Make the indexes that `take_indexes` took.
+
+    Raises:
+        DuplicateSecret: Two of the secrets that came in meanwhile are the same.
+    """
+    try:
+        for index in indexes:
+            connection.execute(CreateIndex(index))
+    except IntegrityError:
+        raise DuplicateSecret(connection.execute(repeated_digests()).scalars().all()) from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -15,13 +15,14 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
 
 from ..errors import SettingsError, StoreUnavailable
 
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5  # to reach a server, to be given a connection of the pool, and to wait for SQLite's lock
+ANSWER_SECONDS = 2  # the longest a request waits for an answer of a server, and then for a connection to it
 POOL_CONNECTIONS = 5
 POOL_OVERFLOW = 50
 
@@ -74,6 +75,28 @@ def _open_server(url: URL) -> Engine:
         raise SettingsError(
             [f"KEYDESK_STORE needs the driver {url.get_driver_name()}; install it: pip install 'keydesk[{extra}]'"]
         ) from None
+
+
+def for_requests(engine: Engine) -> Engine:
+    """Return an engine of ours to the same database, whose connections give up on a server that does not answer.
+
+    Others wait for as long as it takes: an import, or a change behind one. SQLite is in this process, and waits for
+    nobody when it reads.
+    """
+    if engine.dialect.name == "sqlite":
+        return engine
+    timeouts = {"connect_timeout": ANSWER_SECONDS}
+    if engine.driver == "pymysql":
+        timeouts |= {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+    bounded = create_engine(engine.url, isolation_level="AUTOCOMMIT", connect_args=timeouts, poolclass=NullPool)
+    if engine.driver == "psycopg":
+        event.listen(bounded, "connect", _bound_waits)
+    return bounded
+
+
+def _bound_waits(connection: Any, _record: object) -> None:
+    """Give a connection of psycopg an end to its waits, for which it has no setting: libpq waits for ever."""
+    connection.wait = partial(connection.wait, timeout=ANSWER_SECONDS)
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -149,43 +172,11 @@ def create_sqlite_file(engine: Engine) -> None:
         raise unavailable(engine, error) from None
 
 
-def at_fork(thing: T, leave: Callable[[T], object]) -> None:
-    """Have a forked worker leave its parent's connections alone: one used by two processes is broken for both.
-
-    Args:
-        thing: What holds connections. It is not kept alive by this.
-        leave: Called with the thing in each child. What it returns is kept for good: connections that were collected
-            would be closed, for the parent too.
-    """
-    with _fork_lock:
-        _at_fork.append((weakref.ref(thing), leave))
-        _at_fork[:] = [entry for entry in _at_fork if entry[0]() is not None]
-
-
 def leave_pool(engine: Engine) -> Pool:
     """Give an engine a new pool, and return the old one with its connections still open."""
     inherited = engine.pool
     engine.dispose(close=False)
     return inherited
-
-
-_at_fork: list[tuple[weakref.ref[Any], Callable[[Any], object]]] = []
-_fork_lock = threading.Lock()
-_inherited: list[object] = []
-
-
-def _leave_to_parent() -> None:
-    for reference, leave in _at_fork:
-        thing = reference()
-        if thing is not None:
-            _inherited.append(leave(thing))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_fork_lock.acquire, after_in_parent=_fork_lock.release, after_in_child=_fork_lock.release
-    )
-    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from sqlalchemy import Engine, Select
 from sqlalchemy.engine.default import DefaultDialect
 
-from .engines import answering, at_fork
+from .engines import answering
+from .forks import at_fork
 
 _MAX_IDLE = 64  # more threads than that at once open connections that are closed after use
 
@@ -41,7 +43,7 @@ class ReadConnections:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._open()
+            connection = self.open()
         try:
             cursor = connection.cursor()
             cursor.execute(sql, parameters)
@@ -59,12 +61,13 @@ class ReadConnections:
         dead = self._is_dead(connection, error)
         self._discard(connection)
         with answering(self.engine):
-            if not dead:
+            # One that was given up after a while is dead, too; but a new one would keep the request as long again.
+            if not dead or isinstance(error.__context__, TimeoutError):
                 raise error
             # Where one is dead the others may be, too: after a restart of the server all are.
             self.close()
             self.engine.dispose()
-            connection = self._open()
+            connection = self.open()
             try:
                 cursor = connection.cursor()
                 cursor.execute(sql, parameters)
@@ -79,7 +82,12 @@ class ReadConnections:
         driver_connection = connection if self._own else connection.dbapi_connection
         return isinstance(error, dialect.loaded_dbapi.Error) and dialect.is_disconnect(error, driver_connection, None)
 
-    def _open(self) -> Any:
+    def open(self) -> Any:
+        """Return a new connection.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
         with answering(self.engine):
             pooled = self.engine.raw_connection()
         if not self._own:
@@ -132,7 +140,7 @@ class PreparedRead:
             if (processor := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
         ]
 
-    def rows(self, *values: str) -> list[list[Any]]:
+    def rows(self, *values: str | int) -> list[list[Any]]:
         """Return all rows, for these values of the parameters.
 
         Raises:
@@ -140,11 +148,76 @@ class PreparedRead:
         """
         parameters = values if self._names is None else dict(zip(self._names, values, strict=True))
         found = self._connections.read(self._sql, parameters)
-        if not found:
-            return []
+        return self._processed(found) if found else []
+
+    def rows_on(self, connection: Any) -> list[list[Any]]:
+        """Return all rows of a read without parameters, over a connection of SQLite's driver."""
+        return self._processed(connection.execute(self._sql).fetchall())
+
+    def _processed(self, found: list[Any]) -> list[list[Any]]:
         rows = [list(row) for row in found]
         for row in rows:
             for position, processor in self._processors:
                 if row[position] is not None:
                     row[position] = processor(row[position])
         return rows
+
+
+class WatchedRead:
+    """A SELECT on SQLite that is done again only when another connection has changed the database since.
+
+    `PRAGMA data_version` says so, and costs a third of the read. It tells of changes by other connections only, so
+    this has one of its own, which changes nothing.
+
+    Args:
+        connections: Where it comes from.
+        read: What to read; it has no parameters.
+    """
+
+    def __init__(self, connections: ReadConnections, read: PreparedRead) -> None:
+        self._connections = connections
+        self._read = read
+        self._start()
+        at_fork(self, WatchedRead._forget)
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._version: Any = None
+        self._rows: list[list[Any]] = []
+
+    def rows(self) -> list[list[Any]]:
+        """Return all rows.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
+        with self._lock, answering(self._connections.engine):
+            try:
+                if self._connection is None:
+                    self._connection = self._connections.open()
+                version = self._connection.execute("PRAGMA data_version").fetchone()
+                if version != self._version:
+                    self._rows = self._read.rows_on(self._connection)
+                    self._version = version
+            except BaseException:
+                self._close()
+                raise
+            return self._rows
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        connection = self._connection
+        self._connection = self._version = None
+        if connection is not None:
+            connection.close()
+
+    def _forget(self) -> Any:
+        """Leave the connection to the parent of a forked process; return it."""
+        inherited = self._connection
+        self._start()
+        return inherited

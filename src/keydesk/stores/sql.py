@@ -14,10 +14,9 @@ from datetime import datetime
 from itertools import groupby, islice
 from operator import itemgetter
 
-from sqlalchemy import Engine, Index, bindparam, delete, func, insert, select, update
+from sqlalchemy import Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.schema import CreateIndex
 
 from ..clock import Clock
 from ..decision import Check
@@ -26,15 +25,18 @@ from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_
 from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page, Position
 from . import condition, migration
-from .bulk import BulkInsert, Rows, large_cache, moments_of, take_indexes, written_behind
-from .engines import answering, at_fork, leave_pool, transaction
+from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, written_behind
+from .engines import answering, for_requests, leave_pool, transaction
+from .forks import at_fork
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
-from .reading import PreparedRead, ReadConnections
+from .reading import PreparedRead, ReadConnections, WatchedRead
 from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row
 from .schema import chain_head, events, keys, secrets
 from .statements import (
     HEAD_ID,
     ended_keys,
+    events_after,
+    events_of_key,
     filtered,
     key_id_of_digests,
     key_id_of_first,
@@ -43,7 +45,6 @@ from .statements import (
     key_with_secrets,
     page_of_keys,
     position,
-    repeated_digests,
     whole_key,
 )
 from .usage import SqlUsage, note_used
@@ -68,7 +69,8 @@ class SqlStore:
         self._clock = clock
         self._own = own
         at_fork(engine, leave_pool)
-        self._connections = ReadConnections(engine, own=own)
+        self._requests = for_requests(engine) if own else engine
+        self._connections = ReadConnections(self._requests, own=own)
         self._prepare_lock = threading.Lock()
         self._prepared = False
         self._in_process = engine.dialect.name == "sqlite"
@@ -78,6 +80,8 @@ class SqlStore:
         self._insert_secrets = BulkInsert(engine, secrets)
         self._insert_events = BulkInsert(engine, events)
         self._head = PreparedRead(self._connections, position())
+        self._watched_head = WatchedRead(self._connections, self._head) if own and self._in_process else self._head
+        self._events_after = PreparedRead(self._connections, events_after(), "after", "size", "skip")
         one_key = key_with_secrets().where(keys.c.id == bindparam("key_id"))
         self._by_id = PreparedRead(self._connections, one_key, "key_id")
 
@@ -164,7 +168,7 @@ class SqlStore:
                         hand_over(rows_of(batch))
                         count += len(batch)
                         batch = list(islice(given, _BATCH))
-                _make_indexes(connection, indexes)
+                make_indexes(connection, indexes)
             return count
 
     def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
@@ -225,7 +229,7 @@ class SqlStore:
             return
         # Under the lock that changes take: they rewrite the secrets of a key, so either could undo the other, and
         # InnoDB would have them wait for each other, as they lock the index and the table in opposite orders.
-        with answering(self.engine), self._locked() as connection:
+        with answering(self.engine), self._locked(self._requests) as connection:
             connection.execute(update(secrets).where(secrets.c.digest == old).values(digest=new, pepper_id=pepper_id))
 
     @contextmanager
@@ -234,7 +238,7 @@ class SqlStore:
 
         The block gets the connection and what makes rows of the next events, in order; inserting them is up to it.
         """
-        with answering(self.engine), self._locked() as connection:
+        with answering(self.engine), self._locked(self.engine) as connection:
             number, own_hash = connection.execute(
                 select(chain_head.c.number, chain_head.c.hash).where(chain_head.c.id == HEAD_ID)
             ).one()
@@ -254,20 +258,20 @@ class SqlStore:
                 )
 
     @contextmanager
-    def _locked(self) -> Iterator[Connection]:
+    def _locked(self, engine: Engine) -> Iterator[Connection]:
         """Begin a transaction whose first statement takes the lock of the chain's head."""
         self._wake()
         lock = update(chain_head).where(chain_head.c.id == HEAD_ID).values(id=HEAD_ID)
-        with transaction(self.engine) as connection:
+        with transaction(engine) as connection:
             found = connection.execute(lock).rowcount
             if found:
                 yield connection
         if not found:
             # In a transaction of its own, whose end lets go of all locks: InnoDB leaves one on the row to each that
             # came too late with an insert, and they would wait for each other.
-            with suppress(IntegrityError), transaction(self.engine) as connection:
+            with suppress(IntegrityError), transaction(engine) as connection:
                 connection.execute(insert(chain_head).values(id=HEAD_ID, number=0, hash=FIRST_HASH))
-            with transaction(self.engine) as connection:
+            with transaction(engine) as connection:
                 connection.execute(lock)
                 yield connection
 
@@ -312,15 +316,13 @@ class SqlStore:
             SchemaMismatch: The tables are not those of this version.
         """
         after = max(-_FAR, min(after, _FAR))  # no database takes a number of more than 64 bits
-        statement = select(events).where(events.c.number > after).order_by(events.c.number).limit(check_size(size))
-        if key_id is not None:
-            if not KEY_ID.fullmatch(key_id):
-                return []
-            statement = statement.where(events.c.key_id == key_id)
-        if not self._prepare():
+        check_size(size)
+        if not self._prepare() or (key_id is not None and not KEY_ID.fullmatch(key_id)):
             return []
+        if key_id is None:  # on the path of a request, where something has changed
+            return [event_of(row) for row in self._events_after.rows(after, size, 0)]
         with self._reading() as connection:
-            return [event_of(row) for row in connection.execute(statement)]
+            return [event_of(row) for row in connection.execute(events_of_key(key_id, after, size))]
 
     def position(self) -> Position:
         """See `KeyStore.position`.
@@ -329,7 +331,10 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        return Position(*self._position()[:2])
+        if not self._prepare():
+            return Position(0, FIRST_HASH)
+        ((number, own_hash, _),) = self._watched_head.rows()
+        return Position(number or 0, own_hash or FIRST_HASH)
 
     def _position(self) -> tuple[int, str, int]:
         """Return the number and hash at the head, and the highest number of any row, all of one moment."""
@@ -407,7 +412,7 @@ class SqlStore:
         """Before the first use: see that the tables are there and are ours. Return whether there is a database."""
         if not self._prepared:
             with self._prepare_lock, answering(self.engine):
-                self._prepared = self._prepared or migration.prepare(self.engine, own=self._own, create=create)
+                self._prepared = self._prepared or migration.prepare(self._requests, own=self._own, create=create)
         return self._prepared
 
     def absence(self) -> str | None:
@@ -444,16 +449,10 @@ class SqlStore:
     def close(self) -> None:
         """See `KeyStore.close`. An engine of the application's stays open."""
         self._connections.close()
+        if isinstance(self._watched_head, WatchedRead):
+            self._watched_head.close()
         if self._own:
             self.engine.dispose()
-
-
-def _make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
-    try:
-        for index in indexes:
-            connection.execute(CreateIndex(index))
-    except IntegrityError:
-        raise DuplicateSecret(connection.execute(repeated_digests()).scalars().all()) from None
 
 
 def _taken(connection: Connection, rows: Rows) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, false, func, literal_column, null, or_, select
+from sqlalchemy import BigInteger, Integer, Select, bindparam, false, func, literal_column, null, or_, select
 
 from ..errors import StoreUnavailable
 from ..keys.record import Key, Status
@@ -30,6 +30,19 @@ def position() -> Select[Any]:
         select(chain_head.c.hash).where(head).scalar_subquery().label("hash"),
         select(func.max(events.c.number)).scalar_subquery().label("highest"),
     )
+
+
+def events_after() -> Select[Any]:
+    """Return what selects `size` events with numbers above `after`; `skip` is 0."""
+    later = select(events).where(events.c.number > bindparam("after", type_=BigInteger))
+    # SQLAlchemy adds an offset on SQLite; with one of ours, the parameters are the same everywhere.
+    return later.order_by(events.c.number).limit(bindparam("size", type_=Integer)).offset(bindparam("skip", 0, Integer))
+
+
+def events_of_key(key_id: str, after: int, size: int) -> Select[Any]:
+    """Return what selects so many events of one key, with numbers above `after`."""
+    of_key = select(events).where(events.c.key_id == key_id, events.c.number > after)
+    return of_key.order_by(events.c.number).limit(size)
 
 
 def key_with_secrets() -> Select[Any]:
