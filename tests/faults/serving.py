@@ -70,9 +70,9 @@ class Service:
     def __init__(self, process: subprocess.Popen[bytes], port: int, workers: int) -> None:
         self.process = process
         self.port = port
-        self._end = time.monotonic() + START_SECONDS
         self._await_port()
-        self.lines = self._reach(workers)
+        self._workers = workers
+        self.lines = self.reach()
 
     @property
     def workers(self) -> list[int]:
@@ -87,20 +87,22 @@ class Service:
             line.close()
 
     def _await_port(self) -> None:
+        end = time.monotonic() + START_SECONDS
         while True:
             try:
                 return socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except OSError:
                 assert self.process.poll() is None, "the server ended instead of starting"
-                assert time.monotonic() < self._end, "the server does not listen"
+                assert time.monotonic() < end, "the server does not listen"
                 time.sleep(0.02)
 
-    def _reach(self, workers: int) -> list[Line]:
+    def reach(self) -> list[Line]:
         """Open a line to each worker. Those that have one are stopped meanwhile, so that another takes the next."""
         lines: dict[int, Line] = {}
+        end, workers = time.monotonic() + START_SECONDS, self._workers
         try:
             while len(lines) < workers:
-                assert time.monotonic() < self._end, f"of {workers} workers only {len(lines)} answer"
+                assert time.monotonic() < end, f"of {workers} workers only {len(lines)} answer"
                 line = Line(self.port)
                 if line.worker in lines:
                     line.close()

@@ -27,7 +27,7 @@ from .forks import at_fork
 logger = logging.getLogger("keydesk")
 
 WAIT_SECONDS = 2.0  # the longest a request waits for what another one is asking the store
-RETRY_SECONDS = 1.0  # how often a store that did not answer is asked again
+RETRY_SECONDS = 1.0  # a store that did not answer is asked again at least so often, and within half of `max_staleness`
 MAX_READS = 32  # of keys that are not known, at once
 _MAX_ATTEMPTS = 3
 _TOKEN_BYTES = 16
@@ -99,6 +99,8 @@ class CachedFinder:
         self._monotonic = clock.monotonic
         self._max_staleness = max_staleness
         self._outage_grace = outage_grace
+        # Sooner than what it answers must be in force: others go on meanwhile with what they know.
+        self._retry_after = min(RETRY_SECONDS, max_staleness / 2)
         self._size = size
         self._begin()
         at_fork(self, CachedFinder._begin)
@@ -200,7 +202,7 @@ class CachedFinder:
     def _ask(self) -> None:
         """Ask the store for its position and take in what changed. That it does not answer is noted, not raised."""
         now = self._monotonic()
-        if now - self._failed_at < RETRY_SECONDS:
+        if now - self._failed_at < self._retry_after:
             return
         changed_here, self._look_again = self._look_again, False
         try:

@@ -90,7 +90,8 @@ def for_requests(engine: Engine) -> Engine:
         timeouts |= {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
     bounded = create_engine(engine.url, isolation_level="AUTOCOMMIT", connect_args=timeouts, poolclass=NullPool)
     if engine.driver == "psycopg":
-        event.listen(bounded, "connect", _bound_waits)
+        # Before SQLAlchemy asks its own questions of the first connection.
+        event.listen(bounded, "connect", _bound_waits, insert=True)
     return bounded
 
 

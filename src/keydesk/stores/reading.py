@@ -60,12 +60,12 @@ class ReadConnections:
         """Give up a connection that failed. Where it was dead, read on a new one; else raise what went wrong."""
         dead = self._is_dead(connection, error)
         self._discard(connection)
+        # Where one is dead or hangs the others may, too: after a restart of the server, or a failover, all do.
+        self.close()
         with answering(self.engine):
             # One that was given up after a while is dead, too; but a new one would keep the request as long again.
             if not dead or isinstance(error.__context__, TimeoutError):
                 raise error
-            # Where one is dead the others may be, too: after a restart of the server all are.
-            self.close()
             self.engine.dispose()
             connection = self.open()
             try:
