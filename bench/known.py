@@ -113,7 +113,10 @@ def run(scale: Scale) -> Section:
                 keydesk_app({"KEYDESK_STORE": f"sqlite:///{file}"})[0],
                 drawn,
             ),
-            f"PostgreSQL, {len(first):,} of {scale.keys:,} keys": (keydesk_app({"KEYDESK_STORE": url})[0], first),
+            f"PostgreSQL, {len(first):,} of {max(scale.keys, IN_USE):,} keys": (
+                keydesk_app({"KEYDESK_STORE": url})[0],
+                first,
+            ),
         }
         pairs = [Pair(name, plain, in_use(*of)) for name, of in apps.items()]
         results = compare(pairs, scale.pairs)

@@ -55,6 +55,7 @@ def store(tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     url = f"sqlite:///{tmp_path / 'keydesk.db'}"
     monkeypatch.setenv("KEYDESK_STORE", url)
+    monkeypatch.setenv("KEYDESK_MAX_STALENESS_SECONDS", "0")  # the desk of a test sees what a command changed, at once
     monkeypatch.chdir(tmp_path)
     shutil.copy(migrated_file, tmp_path / "keydesk.db")
     return url
