@@ -102,7 +102,8 @@ def run(scale: Scale) -> Section:
     looped = sorted(loop() for _ in range(_LOOP))[_LOOP // 2] / 1000
     desk.close()
     memory = memory_of_known_keys(file, drawn)
-    with postgres(max(scale.keys, IN_USE)) as url:
+    large = max(scale.keys, IN_USE)
+    with postgres(large) as url:
         plain = route(plain_app(), "/")
         apps = {
             f"config, {len(first):,} keys": (
