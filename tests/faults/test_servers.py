@@ -14,13 +14,13 @@ from sqlalchemy import create_engine, make_url, text
 from keydesk import open_desk
 from keydesk.build import SQLITE_STALENESS_SECONDS, STALENESS_SECONDS
 
-from .serving import WORKERS, Service, granian, gunicorn, serving
+from .serving import Service, granian, gunicorn, serving
 
 SERVERS = {
-    "gunicorn --preload": gunicorn("--threads", "4", "--preload"),
-    "gevent": gunicorn("--worker-class", "gevent"),
-    "gevent --preload": gunicorn("--worker-class", "gevent", "--preload"),
-    "granian": granian(),
+    "gunicorn --preload": gunicorn("--threads", "4", "--preload", workers=2),
+    "gevent": gunicorn("--worker-class", "gevent", workers=2),
+    "gevent --preload": gunicorn("--worker-class", "gevent", "--preload", workers=2),
+    "granian": granian(workers=2),
 }
 # The server's own, of each worker: Keydesk starts none. Those for requests come with the first that need them.
 THREADS = {"gunicorn --preload": 1 + 4, "gevent": 1, "gevent --preload": 1, "granian": 4 + 2}
@@ -53,8 +53,8 @@ def test_server(name: str, kind: str, new_database: Callable[[str], str], tmp_pa
     desk = open_desk({"KEYDESK_STORE": url})
     issued = desk.issue(name="client", scopes=["orders:read"])
     staleness = SQLITE_STALENESS_SECONDS if kind == "sqlite" else STALENESS_SECONDS
-    with serving(tmp_path, url, SERVERS[name], warm=issued.secret if "preload" in name else "") as service:
-        assert len(set(service.workers)) == WORKERS
+    with serving(tmp_path, url, SERVERS[name], workers=2, warm=issued.secret if "preload" in name else "") as service:
+        assert len(set(service.workers)) == 2
         for line in service.lines:
             assert line.get("/orders", issued.secret).status == 200
             assert line.get("/", desk.mint.secret_format.mint("live")).status == 401
