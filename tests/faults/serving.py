@@ -46,7 +46,11 @@ class Line:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
-        self.worker = self.get("/worker").worker
+        try:
+            self.worker = self.get("/worker").worker
+        except BaseException:
+            self.close()
+            raise
 
     def get(self, path: str = "/", secret: str | None = None) -> Answer:
         headers = {} if secret is None else {"X-API-Key": secret}
@@ -67,11 +71,11 @@ class Line:
 class Service:
     """A running server: its first process and a line to each of its workers."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, workers: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, workers: int, *, one_listener: bool) -> None:
         self.process = process
         self.port = port
         self._await_port()
-        self._workers = workers
+        self._workers, self._one_listener = workers, one_listener
         self.lines = self.reach()
 
     @property
@@ -97,20 +101,24 @@ class Service:
                 time.sleep(0.02)
 
     def reach(self) -> list[Line]:
-        """Open a line to each worker. Those that have one are stopped meanwhile, so that another takes the next."""
+        """Open a line to each worker. Those that have one are stopped meanwhile, so that another takes the next.
+
+        Where each worker listens for itself, that one's would be left lying with it; there the kernel spreads them.
+        """
         lines: dict[int, Line] = {}
-        end, workers = time.monotonic() + START_SECONDS, self._workers
+        end = time.monotonic() + START_SECONDS
         try:
-            while len(lines) < workers:
-                assert time.monotonic() < end, f"of {workers} workers only {len(lines)} answer"
+            while len(lines) < self._workers:
+                assert time.monotonic() < end, f"of {self._workers} workers only {len(lines)} answer"
                 line = Line(self.port)
                 if line.worker in lines:
                     line.close()
-                else:
-                    lines[line.worker] = line
+                    continue
+                lines[line.worker] = line
+                if self._one_listener:
                     os.kill(line.worker, signal.SIGSTOP)
         finally:
-            for pid in lines:
+            for pid in lines if self._one_listener else ():
                 os.kill(pid, signal.SIGCONT)
         return list(lines.values())
 
@@ -175,7 +183,7 @@ def serving(
             stderr=written,
         )
     try:
-        service = Service(process, port, workers)
+        service = Service(process, port, workers, one_listener=by_number)
         try:
             yield service
         finally:
