@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import weakref
 from contextlib import suppress
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
+from queue import Empty
 
 from ..clock import Clock
 from ..errors import StoreError
@@ -110,7 +111,7 @@ class Writer:
         # Both may be asked for by the thread that holds them: what is collected while it does may end a desk.
         self._starting = threading.Lock()
         self._flushing = threading.RLock()
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._away = False
         self._forget_at: float | None = None
 
@@ -120,6 +121,8 @@ class Writer:
             return
         with self._starting:
             if self._thread is None:
+                # Anew, as with `--preload` gevent puts its own in place only after the fork.
+                self._wake, self._flushing = queue.SimpleQueue(), threading.RLock()
                 thread = threading.Thread(target=self._run, name="keydesk-usage", daemon=True)
                 ending.flush_at_end(self)
                 with suppress(RuntimeError):  # at the exit of the process there are no new threads; nor need there be

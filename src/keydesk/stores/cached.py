@@ -32,6 +32,7 @@ MAX_READS = 32  # of keys that are not known, at once
 _MAX_ATTEMPTS = 3
 _TOKEN_BYTES = 16
 
+_MAKING = threading.Lock()  # nobody waits for anything while they hold it
 _NEVER = -math.inf
 _NO_ANSWER = "the store has not answered in time; try again in a moment"
 # After these a text that no key had still belongs to none. After any other kind it may.
@@ -117,10 +118,19 @@ class CachedFinder:
         self._look_again = False
         self._failed_at = _NEVER  # when it last did not answer; never, if it has since
         self._problem: StoreError = StoreUnavailable(_NO_ANSWER)
-        self._asking = threading.Lock()
-        self._changing = threading.Lock()
-        self._reading = threading.BoundedSemaphore(MAX_READS)
         self._reads: dict[Token, _Read] = {}
+        self._locked = False
+        self._make_locks()
+        self._locked = False  # by a request
+
+    def _make_locks(self) -> None:
+        """Make the locks, again with the first request: with `--preload`, gevent puts its own in place after a fork."""
+        with _MAKING:
+            if not self._locked:
+                self._asking = threading.Lock()
+                self._changing = threading.Lock()
+                self._reading = threading.BoundedSemaphore(MAX_READS)
+                self._locked = True
 
     def find(self, text: str) -> Found | None:
         """See `KeyFinder.find`.
@@ -151,6 +161,8 @@ class CachedFinder:
         self._due_at = _NEVER
 
     def _find(self, text: str, token: Token, arrived: float) -> Found | None:
+        if not self._locked:
+            self._make_locks()
         current = self._look(arrived)  # before what is known is taken: a change that is seen in between takes it away
         known = self._known.get(token)
         if not current:
