@@ -86,6 +86,7 @@ class Stage:
     clock: ManualClock
     changing: Desk
     behind: KeyStore
+    max_staleness: float = STALENESS
     store: Staged = field(init=False)
     verifying: Desk = field(init=False)
 
@@ -96,7 +97,7 @@ class Stage:
             self.store,  # type: ignore[arg-type]
             StoreFinder(self.store, mint),  # type: ignore[arg-type]
             self.clock,
-            max_staleness=STALENESS,
+            max_staleness=self.max_staleness,
             outage_grace=GRACE,
             size=100,
         )
@@ -362,3 +363,24 @@ def test_change_during_an_outage(stage: Stage, name: str) -> None:
     for _ in range(3):
         assert stage.verdict(secret) is act.after
         stage.clock.advance(STALENESS / 3)
+
+
+@pytest.mark.parametrize("max_staleness", [0.05, 0.2, 1.0, 10.0])
+def test_store_that_is_back_is_asked_in_time(clock: ManualClock, max_staleness: float) -> None:
+    """It may be back right after it did not answer: what changed is in force within `max_staleness` from then."""
+    desk = open_desk({"KEYDESK_STORE": "memory://", "KEYDESK_CACHE_KEYS": 0}, clock=clock)
+    stage = Stage(clock, desk, desk.store, max_staleness)
+    issued = desk.issue(name="victim", scopes=["a:read"])
+    assert stage.verdict(issued.secret) is None
+    clock.advance(max_staleness * 1.01)
+
+    def does_not_answer() -> None:
+        raise StoreUnavailable("the store does not answer")
+
+    stage.store.at("before the position", does_not_answer)
+    assert stage.verdict(issued.secret) is None
+    assert stage.store.happened
+    desk.revoke(issued.key.id)
+    clock.advance(max_staleness * 0.99)
+    assert stage.verdict(issued.secret) is Reason.REVOKED
+    desk.close()
