@@ -165,7 +165,7 @@ class CachedFinder:
             self._make_locks()
         current = self._look(arrived)  # before what is known is taken: a change that is seen in between takes it away
         known = self._known.get(token)
-        if not current:
+        if not current and (known is not None or not self._is_current(arrived)):
             return self._in_outage(known)
         if known is not None:
             known.used = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,6 +34,8 @@ class Keys:
         if content is not None:
             self.write(content)
         self.path.exists() and self.path.chmod(0o600)
+        if self.desk is not None:
+            self.desk.close()
         self.desk = open_desk({"KEYDESK_STORE": f"file:{self.path}"}, clock=self.clock)
         return self.desk
 
@@ -43,14 +46,21 @@ class Keys:
         return decision.key.name if decision.allowed and decision.key else None
 
 
-@pytest.fixture
-def yml(tmp_path: Path, clock: ManualClock) -> Keys:
-    return Keys(tmp_path / "keys.yml", clock)
+def _closed(keys: Keys) -> Iterator[Keys]:
+    """Close the desk after the test: its thread, which writes usage, looks at the file too."""
+    yield keys
+    if keys.desk is not None:
+        keys.desk.close()
 
 
 @pytest.fixture
-def toml(tmp_path: Path, clock: ManualClock) -> Keys:
-    return Keys(tmp_path / "keys.toml", clock)
+def yml(tmp_path: Path, clock: ManualClock) -> Iterator[Keys]:
+    yield from _closed(Keys(tmp_path / "keys.yml", clock))
+
+
+@pytest.fixture
+def toml(tmp_path: Path, clock: ManualClock) -> Iterator[Keys]:
+    yield from _closed(Keys(tmp_path / "keys.toml", clock))
 
 
 @pytest.fixture(params=["yml", "toml"])
