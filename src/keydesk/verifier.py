@@ -11,7 +11,7 @@ from .errors import StoreError
 from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
-from .ports import KeyFinder, Meter, Mistake
+from .ports import KeyFinder, Meter
 from .usage import ALLOWED
 
 logger = logging.getLogger("keydesk")
@@ -53,10 +53,11 @@ class Verifier:
             return Denied(Reason.UNAVAILABLE, hint=self._secret_format.hint(text))
         now = self._clock.now()
         if found is None:
+            possible = self._secret_format.is_possible(text)
             if self._meter is not None:
-                mistake: Mistake = "unknown" if self._secret_format.is_possible(text) else "malformed"
-                self._meter.count_mistake(mistake, client_address, now)
-            return Denied(Reason.INVALID, hint=self._secret_format.hint(text))
+                self._meter.count_mistake("unknown" if possible else "malformed", client_address, now)
+            hint = self._secret_format.hint_of_possible(text) if possible else self._secret_format.hint(text)
+            return Denied(Reason.INVALID, hint=hint)
         decision: Decision | None = found.always
         if decision is None:
             decision = self.judge(found.key, found.secret, requirement, client_address, now)
