@@ -120,11 +120,9 @@ class CachedFinder:
         self._problem: StoreError = StoreUnavailable(_NO_ANSWER)
         self._reads: dict[Token, _Read] = {}
         self._locked = False
-        self._make_locks()
-        self._locked = False  # by a request
 
     def _make_locks(self) -> None:
-        """Make the locks, again with the first request: with `--preload`, gevent puts its own in place after a fork."""
+        """Make the locks, with the first request: with `--preload`, gevent puts its own in place after the fork."""
         with _MAKING:
             if not self._locked:
                 self._asking = threading.Lock()
