@@ -115,6 +115,7 @@ def run(scale: Scale) -> Section:
     handled, _ = config_app(handler=True)
     sqlite, sqlite_secrets = sqlite_app(scale.folder / "requests.db")
     both, both_secrets = sqlite_app(scale.folder / "peppered.db", KEYDESK_PEPPER=PEPPER)
+    new = unknown_secrets(2 * scale.pairs + 2000)  # more than there are requests
     pairs = [
         Pair("plain route", plain, route(plain_app(), "/")),
         Pair("string compare, valid key", plain, route(compared, "/", secrets=["my-secret-api-key"])),
@@ -127,6 +128,7 @@ def run(scale: Scale) -> Section:
         Pair("SQLite, valid key", plain, route(sqlite, "/", secrets=sqlite_secrets)),
         Pair("SQLite with pepper, valid key", plain, route(both, "/", secrets=both_secrets)),
         *refusals("SQLite", sqlite, plain),
+        Pair("SQLite, unknown key for the first time", plain, route(sqlite, "/", status=401, secrets=new)),
         Pair("SQLite, scope missing", plain, route(sqlite, "/write", status=403, secrets=sqlite_secrets)),
     ]
     results = compare(pairs, scale.pairs)

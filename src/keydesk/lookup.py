@@ -6,7 +6,7 @@ import logging
 
 from .errors import StoreError
 from .keys.held import Mint
-from .ports import Found, KeyStore, WritableKeyStore
+from .ports import Found, KeyStore, Mistake, WritableKeyStore
 
 logger = logging.getLogger("keydesk")
 
@@ -18,7 +18,7 @@ class StoreFinder:
         self._store = store
         self._mint = mint
 
-    def find(self, text: str) -> Found | None:
+    def find(self, text: str) -> Found | Mistake:
         """See `KeyFinder.find`.
 
         Raises:
@@ -26,12 +26,12 @@ class StoreFinder:
             SchemaMismatch: The tables are not those of this version.
         """
         if not self._mint.secret_format.is_possible(text):
-            return None
+            return "malformed"
         digests = self._mint.digester.candidates(text)
         key = self._store.find_by_digest(digests)
         secret = key.find_secret(digests) if key else None
         if key is None or secret is None:
-            return None
+            return "unknown"
         if secret.digest != digests[0]:
             self._redigest(secret.digest, digests[0])
         return Found(key, secret)

@@ -237,11 +237,14 @@ class Found:
         self.always = Allowed(key, secret) if free else None
 
 
+Mistake: TypeAlias = Literal["unknown", "malformed"]  # of a text that is no key's: whether it could be a secret at all
+
+
 class KeyFinder(Protocol):
     """What the verifier asks for the key of a presented text. May be called from any thread."""
 
-    def find(self, text: str) -> Found | None:
-        """Return the key that has this text for a secret, or None. Whatever a client sends may be asked for.
+    def find(self, text: str) -> Found | Mistake:
+        """Return the key that has this text for a secret, or why none has. Whatever a client sends may be asked for.
 
         Raises:
             StoreUnavailable: The store does not answer.
@@ -252,9 +255,6 @@ class KeyFinder(Protocol):
     def look_again(self) -> None:
         """Take notice that a key was changed by this process: the next answer comes after that."""
         ...
-
-
-Mistake: TypeAlias = Literal["unknown", "malformed"]  # what a presented text is that is no key's
 
 
 class Meter(Protocol):

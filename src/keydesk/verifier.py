@@ -52,10 +52,10 @@ class Verifier:
             logger.error("Keydesk cannot verify keys: %s", error)
             return Denied(Reason.UNAVAILABLE, hint=self._secret_format.hint(text))
         now = self._clock.now()
-        if found is None:
-            possible = self._secret_format.is_possible(text)
+        if isinstance(found, str):
             if self._meter is not None:
-                self._meter.count_mistake("unknown" if possible else "malformed", client_address, now)
+                self._meter.count_mistake(found, client_address, now)
+            possible = found == "unknown"
             hint = self._secret_format.hint_of_possible(text) if possible else self._secret_format.hint(text)
             return Denied(Reason.INVALID, hint=hint)
         decision: Decision | None = found.always

@@ -35,7 +35,7 @@ LOOKED_AT = {
     ("keys/networks.py", "str(network) != text"),
     ("setting_values.py", "text in _TRUE"),  # a boolean
     ("setting_values.py", "text not in _TRUE + _FALSE"),
-    ("stores/cached.py", "token in self._unknown"),  # hashes under a random key, which the caller cannot choose
+    ("stores/cached.py", "token in reads"),  # hashes under a random key, which the caller cannot choose
     ("stores/cached.py", "other != token"),
     ("stores/config.py", "api_key not in api_keys"),  # one setting with another, at the start
     ("stores/index.py", "text in field.casefold()"),  # what a person looks for in a list

@@ -105,6 +105,29 @@ def test_server_that_falls_silent_while_it_is_connected_to(
     figures("a server that falls silent while it is connected to: the longest a request was held", max(took.values()))
 
 
+def test_requests_before_the_first_answer_do_not_wait_for_one_another(
+    falls_silent: Callable[[int], str], figures: Callable[[str, float], None]
+) -> None:
+    """Without a cache each asks whether the tables are there, of a server that says nothing."""
+    desk = open_desk({"KEYDESK_STORE": falls_silent(0), "KEYDESK_CACHE_KEYS": 0})
+    took: list[float] = []
+
+    def verify() -> None:
+        began_at = time.monotonic()
+        assert desk.verify(desk.mint.secret_format.mint("live")).reason is Reason.UNAVAILABLE
+        took.append(time.monotonic() - began_at)
+
+    threads = [threading.Thread(target=verify, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    desk.close()
+    assert len(took) == 8
+    assert max(took) <= HELD_SECONDS
+    figures("a server silent from the start, 8 requests at once: the longest held", max(took))
+
+
 def test_one_connection_that_hangs_is_reason_to_leave_all(own_server: Callable[[str], servers.Server]) -> None:
     """Or each of those at hand would hold a request in its turn."""
     database = Database(own_server("postgres"))

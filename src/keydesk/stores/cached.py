@@ -21,7 +21,7 @@ from ..errors import StoreError, StoreUnavailable
 from ..events import ChainedEvent, KeyDeleted, KeyDisabled, KeyEnabled, KeyPruned, KeyRevoked, KeyUpdated
 from ..keys.record import Status
 from ..keys.secret import MAX_SECRET_BYTES
-from ..ports import MAX_PAGE, Found, KeyFinder, KeyStore, Position, WritableKeyStore
+from ..ports import MAX_PAGE, Found, KeyFinder, KeyStore, Mistake, Position, WritableKeyStore
 from .forks import at_fork
 
 logger = logging.getLogger("keydesk")
@@ -55,18 +55,19 @@ class _Read:
 
     def __init__(self, began: float) -> None:
         self.began = began
-        self.done = threading.Event()
-        self.found: Found | None = None
-        self.error: StoreError | None = StoreUnavailable(_NO_ANSWER)  # until there is an answer
+        self.done: threading.Event | None = None  # made by the first who waits for it
+        self.answered = False
+        self.found: Found | Mistake = "unknown"
+        self.error: StoreError | None = None
         self.changed: set[str] = set()
         self.new_secrets = False
         self.outdated = False
 
     def is_outdated(self) -> bool:
         """Return whether a change that has been taken in may have come after what was read."""
-        if self.outdated or self.found is None:
+        if isinstance(self.found, str):
             return self.outdated or self.new_secrets
-        return self.found.key.id in self.changed
+        return self.outdated or self.found.key.id in self.changed
 
 
 class CachedFinder:
@@ -110,7 +111,7 @@ class CachedFinder:
         """Know nothing. A forked process begins anew: another thread may have been at work in here at that moment."""
         self._hash = blake2b(key=os.urandom(32), digest_size=_TOKEN_BYTES)
         self._known: OrderedDict[Token, _Known] = OrderedDict()
-        self._unknown: OrderedDict[Token, None] = OrderedDict()
+        self._unknown: OrderedDict[Token, Mistake] = OrderedDict()
         self._tokens: dict[str, tuple[Token, ...]] = {}  # of each key that is known, by its id
         self._position: Position | None = None
         self._asked_at = _NEVER  # when the store was asked for the position that is known here
@@ -127,10 +128,10 @@ class CachedFinder:
             if not self._locked:
                 self._asking = threading.Lock()
                 self._changing = threading.Lock()
-                self._reading = threading.BoundedSemaphore(MAX_READS)
+                self._room = threading.Condition(self._changing)  # for another read
                 self._locked = True
 
-    def find(self, text: str) -> Found | None:
+    def find(self, text: str) -> Found | Mistake:
         """See `KeyFinder.find`.
 
         Raises:
@@ -138,11 +139,11 @@ class CachedFinder:
             SchemaMismatch: The tables are not those of this version.
         """
         if len(text) > MAX_SECRET_BYTES:
-            return None
+            return "malformed"
         try:
             presented = text.encode("ascii")
         except UnicodeEncodeError:
-            return None
+            return "malformed"
         hashed = self._hash.copy()
         hashed.update(presented)
         token = hashed.digest()
@@ -158,19 +159,18 @@ class CachedFinder:
         self._look_again = True
         self._due_at = _NEVER
 
-    def _find(self, text: str, token: Token, arrived: float) -> Found | None:
+    def _find(self, text: str, token: Token, arrived: float) -> Found | Mistake:
         if not self._locked:
             self._make_locks()
-        current = self._look(arrived)  # before what is known is taken: a change that is seen in between takes it away
+        # Before what is known is taken: a change that is seen in between takes it away.
+        current = arrived < self._due_at or self._look(arrived)
         known = self._known.get(token)
         if not current and (known is not None or not self._is_current(arrived)):
             return self._in_outage(known)
         if known is not None:
             known.used = True
             return known
-        if token in self._unknown:
-            return None
-        return self._read(text, token, arrived)
+        return self._unknown.get(token) or self._read(text, token, arrived)
 
     # How old what is known is
 
@@ -290,7 +290,7 @@ class CachedFinder:
 
     # What is not known
 
-    def _read(self, text: str, token: Token, arrived: float) -> Found | None:
+    def _read(self, text: str, token: Token, arrived: float) -> Found | Mistake:
         """Read a key, once for all requests that miss it at the same time.
 
         Raises:
@@ -302,50 +302,58 @@ class CachedFinder:
             read, mine = self._begin_or_join(token)
             if mine:
                 self._run(read, text, token)
-            elif not read.done.wait(WAIT_SECONDS):
+            elif not (read.done and read.done.wait(WAIT_SECONDS)):
                 raise StoreUnavailable(_NO_ANSWER)
             if read.began < oldest:  # somebody else's, from before what this request may still see
                 continue
-            if read.error is not None:
-                raise read.error
+            if not read.answered:
+                raise read.error or StoreUnavailable(_NO_ANSWER)
             if not read.is_outdated():
                 break
         return read.found
 
     def _begin_or_join(self, token: Token) -> tuple[_Read, bool]:
-        """Return the read of a text, and whether it is this request's to do."""
+        """Return the read of a text, and whether it is this request's to do.
+
+        Raises:
+            StoreUnavailable: Too many reads wait for the store.
+        """
+        reads = self._reads
         with self._changing:
-            read = self._reads.get(token)
-            if read is not None:
-                return read, False
-            read = self._reads[token] = _Read(self._monotonic())
-            return read, True
+            if len(reads) >= MAX_READS and not self._room.wait_for(
+                lambda: token in reads or len(reads) < MAX_READS, WAIT_SECONDS
+            ):
+                raise StoreUnavailable(f"{MAX_READS} reads of the store wait for its answer; try again in a moment")
+            read = reads.get(token)
+            if read is None:
+                read = reads[token] = _Read(self._monotonic())
+                return read, True
+            read.done = read.done or threading.Event()
+            return read, False
 
     def _run(self, read: _Read, text: str, token: Token) -> None:
         try:
-            if not self._reading.acquire(timeout=WAIT_SECONDS):
-                raise StoreUnavailable(f"{MAX_READS} reads of the store wait for its answer; try again in a moment")
-            try:
-                found = self._finder.find(text)
-            finally:
-                self._reading.release()
+            found = self._finder.find(text)
             # What took long may be outdated. Changes that came meanwhile are noted with the read.
             slow = 0 < self._max_staleness < self._monotonic() - read.began
             if slow and not self._look(self._monotonic()):
                 raise StoreUnavailable(_NO_ANSWER)
-            read.found, read.error = found, None
+            read.found, read.answered = found, True
         except StoreError as error:
             read.error = error
         finally:
             with self._changing:
+                if len(self._reads) >= MAX_READS:
+                    self._room.notify_all()
                 del self._reads[token]
-                if read.error is None and not read.is_outdated():
+                if read.answered and not read.is_outdated():
                     self._keep(token, read.found)
-            read.done.set()
+            if read.done:
+                read.done.set()
 
-    def _keep(self, token: Token, found: Found | None) -> None:
-        if found is None:
-            self._unknown[token] = None
+    def _keep(self, token: Token, found: Found | Mistake) -> None:
+        if isinstance(found, str):
+            self._unknown[token] = found
             if len(self._unknown) > self._size:
                 self._unknown.popitem(last=False)
             return

@@ -6,7 +6,6 @@ follow one another, events get numbers in the order of the commits, and no two c
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -71,7 +70,6 @@ class SqlStore:
         at_fork(engine, leave_pool)
         self._requests = for_requests(engine) if own else engine
         self._connections = ReadConnections(self._requests, own=own)
-        self._prepare_lock = threading.Lock()
         self._prepared = False
         self._in_process = engine.dialect.name == "sqlite"
         self._by_digest: dict[int, PreparedRead] = {}
@@ -409,10 +407,13 @@ class SqlStore:
     # The house
 
     def _prepare(self, *, create: bool = False) -> bool:
-        """Before the first use: see that the tables are there and are ours. Return whether there is a database."""
+        """Before the first use: see that the tables are there and are ours. Return whether there is a database.
+
+        Threads that come at the same time each look, as processes do: none waits for another's answer.
+        """
         if not self._prepared:
-            with self._prepare_lock, answering(self.engine):
-                self._prepared = self._prepared or migration.prepare(self._requests, own=self._own, create=create)
+            with answering(self.engine):
+                self._prepared = migration.prepare(self._requests, own=self._own, create=create)
         return self._prepared
 
     def absence(self) -> str | None:

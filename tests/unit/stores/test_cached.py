@@ -36,6 +36,7 @@ class Watched:
         self.before_read: Callable[[], object] = lambda: None
         self.after_read: Callable[[], object] = lambda: None
         self.before_ask: Callable[[], object] = lambda: None
+        self.after_ask: Callable[[], object] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -54,7 +55,9 @@ class Watched:
         self.before_ask()
         if self.failing:
             raise StoreUnavailable("it is away")
-        return self.store.position()  # type: ignore[no-any-return]
+        position: Position = self.store.position()
+        self.after_ask()
+        return position
 
     # Named in the class, since `isinstance(store, WritableKeyStore)` looks there.
     def list_events(self, **given: Any) -> list[ChainedEvent]:
@@ -141,6 +144,23 @@ def test_at_half_the_age_the_others_go_on_while_one_asks(bench: Bench) -> None:
     assert bench.outcome(secret) == "allowed"
     assert others == ["allowed"]
     assert bench.store.asks == 2
+
+
+def test_age_of_an_answer_counts_from_the_question(bench: Bench) -> None:
+    """What changes while an answer is on its way is not in it."""
+    key_id, secret = bench.issue()
+    bench.outcome(secret)
+    bench.wait(STALENESS / 2)
+
+    def slow() -> None:
+        bench.store.after_ask = lambda: None
+        bench.desk.revoke(key_id)
+        bench.wait(0.9 * STALENESS)
+
+    bench.store.after_ask = slow
+    assert bench.outcome(secret) == "allowed"
+    bench.wait(0.1 * STALENESS + 0.001)
+    assert bench.outcome(secret) == "revoked"
 
 
 def test_beyond_the_age_the_others_wait_for_the_one_that_asks(bench: Bench) -> None:
@@ -444,6 +464,28 @@ def test_in_an_outage_nobody_waits_for_the_one_that_asks(bench: Bench) -> None:
     bench.store.before_ask = lambda: others.append(bench.outcome(secret))
     assert bench.outcome(secret) == "allowed"
     assert others == ["allowed"]
+
+
+def test_key_whose_change_was_taken_in_at_that_moment_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request finds the store away; before it looks at what is known, another finds it back and drops the key."""
+    key_id, secret = bench.issue()
+    bench.outcome(secret)
+    bench.store.failing = True
+    bench.wait(STALENESS + 0.001)
+    bench.outcome(secret)
+    bench.desk.update(key_id, name="renamed")
+    look = bench.finder._look
+
+    def look_and_be_overtaken(arrived: float) -> bool:
+        monkeypatch.undo()
+        current = look(arrived)
+        bench.store.failing = False
+        bench.wait(cached.RETRY_SECONDS)
+        bench.outcome("something-else")
+        return current
+
+    monkeypatch.setattr(bench.finder, "_look", look_and_be_overtaken)
+    assert bench.outcome(secret) == "allowed"
 
 
 def test_change_here_whose_outcome_nobody_knows_keeps_the_grace(bench: Bench) -> None:
