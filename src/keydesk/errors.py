@@ -8,6 +8,7 @@
     ├── DuplicateSecret      another key already answers to this secret
     ├── NotPermitted         the caller would give more than they hold
     ├── ImportRefused        an import had wrong lines; nothing was imported
+    ├── LimiterUnavailable   the limiter does not answer
     ├── Refused              a secret is not allowed in (in decision.py, as it carries the decision)
     └── StoreError
         ├── StoreReadOnly    the store is a file or the configuration; edit that
@@ -93,6 +94,10 @@ class ImportRefused(KeydeskError):
         lines = "\n".join(f"  line {line}: {problem}" for line, problem in problems)
         more = "\n  (and perhaps more: the rest was not read)" if unread else ""
         super().__init__(f"Nothing was imported. Mend these lines and run it again:\n{lines}{more}")
+
+
+class LimiterUnavailable(KeydeskError):
+    """What counts requests for their limits does not answer, or not in time."""
 
 
 class StoreError(KeydeskError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from .claims import Claim, Pool, Taken
 from .decision import Allowed, Check
 from .errors import InvalidField
 from .events import ChainedEvent, ChainReport, Event
@@ -254,6 +255,44 @@ class KeyFinder(Protocol):
 
     def look_again(self) -> None:
         """Take notice that a key was changed by this process: the next answer comes after that."""
+        ...
+
+
+class Limiter(Protocol):
+    """Where limits and credits are counted. Every method may be called from any thread.
+
+    In every window of a limit's length, wherever it begins, at most so many requests are admitted, of all processes
+    that share the limiter. Nothing is refused that an exact log of times would admit, but for what was taken within
+    one thirty-second of the window before its edge. A counter takes at most 256 bytes, and goes when it is idle.
+    """
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes count in the same place."""
+        ...
+
+    def take(self, claims: Sequence[Claim], pools: Sequence[Pool] = (), *, cost: int = 1, test: bool = False) -> Taken:
+        """Take what a request costs from every limit and every pool in one atomic step, or nothing from any.
+
+        Deposits go into their pools in the same step, whether or not anything is taken from them.
+
+        Args:
+            claims: The limits it is under, no two with the same subject and window.
+            pools: Where its credits come from, no two with the same subject.
+            cost: 0 to 1,000,000. What costs nothing passes where it is not more than used up.
+            test: Say what would become of it, and take nothing.
+
+        Raises:
+            LimiterUnavailable: The limiter does not answer. What was to be taken may have been; deposits may be lost.
+        """
+        ...
+
+    def checks(self) -> list[Check]:
+        """Return what the limiter finds about itself. Problems are results here, never exceptions."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files. The limiter cannot be used afterwards."""
         ...
 
 

@@ -19,10 +19,10 @@ from typing import TypeAlias
 from ..clock import Clock
 from ..errors import StoreError, StoreUnavailable
 from ..events import ChainedEvent, KeyDeleted, KeyDisabled, KeyEnabled, KeyPruned, KeyRevoked, KeyUpdated
+from ..forks import at_fork
 from ..keys.record import Status
 from ..keys.secret import MAX_SECRET_BYTES
 from ..ports import MAX_PAGE, Found, KeyFinder, KeyStore, Mistake, Position, WritableKeyStore
-from .forks import at_fork
 
 logger = logging.getLogger("keydesk")
 

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Engine, Select
 from sqlalchemy.engine.default import DefaultDialect
 
+from ..forks import at_fork
 from .engines import answering
-from .forks import at_fork
 
 _MAX_IDLE = 64  # more threads than that at once open connections that are closed after use
 

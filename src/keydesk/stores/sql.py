@@ -21,12 +21,12 @@ from ..clock import Clock
 from ..decision import Check
 from ..errors import DuplicateSecret, KeyNotFound, StoreUnavailable
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
+from ..forks import at_fork
 from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page, Position
 from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, written_behind
 from .engines import answering, for_requests, leave_pool, transaction
-from .forks import at_fork
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .reading import PreparedRead, ReadConnections, WatchedRead
 from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row

@@ -1,4 +1,4 @@
-"""Room stores: what a forked worker does with what it has from its parent."""
+"""Core: what a forked worker does with what it has from its parent."""
 
 from __future__ import annotations
 
