@@ -78,24 +78,23 @@ class MemoryLimiter:
             now = round(self._monotonic() * 1_000_000)
             if now >= self._next_turn or self._ended:
                 self._drop_ended(now)
-            counters = [self._counter(claim, now) for claim in claims]
+            counters, others = [], []
+            for _, subject, _, seconds in claims:
+                turns, step = self._counters[seconds], now // (seconds * STEP_MICROSECONDS)
+                counter = turns.now.get(subject)
+                if counter is None:
+                    counter = turns.before.get(subject) or new_counter(step)
+                    others.append((turns, subject, counter))
+                go_on(counter, step)
+                counters.append(counter)
             held = [(self._credits[pool.seconds].find(pool.subject) or 0) + pool.deposit for pool in pools]
             taken = settle(claims, counters, pools, held, now=now, cost=cost, test=test)
-            if not taken.violated and not test:
-                for claim, counter in zip(claims, counters, strict=True):
-                    self._counters[claim.window_seconds].keep(claim.subject, counter)
+            if others and not taken.violated and not test:  # what nothing is taken from is not kept
+                for turns, subject, counter in others:
+                    turns.keep(subject, counter)
             for pool, credits_ in zip(pools, held, strict=True):
                 self._credits[pool.seconds].keep(pool.subject, credits_)
             return taken
-
-    def _counter(self, claim: Claim, now: int) -> Counter:
-        """Return the counter of a claim as it is now; a new one is not kept before something is taken."""
-        step = now // (claim.window_seconds * STEP_MICROSECONDS)
-        counter = self._counters[claim.window_seconds].find(claim.subject)
-        if counter is None:
-            return new_counter(step)
-        go_on(counter, step)
-        return counter
 
     def _drop_ended(self, now: int) -> None:
         """Begin the turns that are due, and drop some of what has ended."""

@@ -20,20 +20,18 @@ STEPS = 32
 SLOTS = STEPS + 1
 STEP_MICROSECONDS = 1_000_000 // STEPS  # for each second of the window: a whole number
 
-Counter: TypeAlias = "array[int]"  # number of the running step, sum of the rest, then each step's, oldest first
-BYTES = 4 * (2 + SLOTS)  # of a counter
+Counter: TypeAlias = "array[int]"  # step that runs, oldest slot that is not empty, sum of the slots, then 33 slots
 
-_STEP, _SUM, _OLDEST = 0, 1, 2
-_NEWEST = 2 + STEPS
+_STEP, _FIRST, _SUM, _OLDEST = 0, 1, 2, 3
+_NEWEST = _OLDEST + STEPS
 _NUMBERS = 2**32  # of steps; they begin anew after that, which takes four years where windows are one second
-_NOTHING = array("I", bytes(4 * SLOTS))
+_EMPTY = array("I", bytes(4 * SLOTS))
+BYTES = 4 * (_OLDEST + SLOTS)  # of a counter
 
 
 def new_counter(step: int) -> Counter:
     """Return a counter at a step, with nothing taken."""
-    counter = array("I", (step % _NUMBERS, 0))
-    counter.extend(_NOTHING)
-    return counter
+    return array("I", (step % _NUMBERS, STEPS, 0, *_EMPTY))
 
 
 def go_on(counter: Counter, step: int) -> None:
@@ -46,14 +44,19 @@ def go_on(counter: Counter, step: int) -> None:
     if not by:
         return
     counter[_STEP] = step % _NUMBERS
-    if by >= _NUMBERS // 2:
+    if by >= _NUMBERS // 2 or not counter[_SUM]:
         return
-    if by < SLOTS:
-        counter[_SUM] -= sum(counter[_OLDEST : _OLDEST + by])
-        counter[_OLDEST:] = counter[_OLDEST + by :] + _NOTHING[:by]
-    else:
+    if by >= SLOTS:
         counter[_SUM] = 0
-        counter[_OLDEST:] = _NOTHING
+        counter[_OLDEST:] = _EMPTY
+        return
+    if counter[_FIRST] < by:
+        counter[_SUM] -= sum(counter[_OLDEST : _OLDEST + by])
+    counter[_OLDEST:] = counter[_OLDEST + by :] + _EMPTY[:by]
+    first = max(0, counter[_FIRST] - by)
+    while first < STEPS and not counter[_OLDEST + first]:
+        first += 1
+    counter[_FIRST] = first
 
 
 def settle(
@@ -66,62 +69,58 @@ def settle(
     cost: int,
     test: bool,
 ) -> Taken:
-    """Take the cost from every counter and pool, or from none. The one decision that all limiters make.
+    """Take the cost from every counter and every pool, or from none. The one decision that all limiters make.
 
     Args:
         claims, counters: The limits, and for each the counter that has gone on to now.
-        pools, held: The pools, and the credits in each, deposits included; changed where they are taken.
+        pools, held: The pools, and the credits in each with its deposit; what is taken is taken from them.
         now: Microseconds.
         cost: What to take.
         test: Say what would become of it, and take nothing.
     """
-    violated = []
-    wait: float | None = 0.0
-    for (policy, _, most, seconds), counter in zip(claims, counters, strict=True):
-        over = counter[_SUM] + cost - most
-        if over > 0:
-            violated.append(policy)
-            if cost > most:
-                wait = None
-            elif wait is not None:
-                wait = max(wait, _seconds_until(_steps_until(counter, over), seconds, now))
+    violated = [
+        claim.policy for claim, counter in zip(claims, counters, strict=True) if counter[_SUM] + cost > claim.most
+    ]
     violated += [pool.policy for pool, credits_ in zip(pools, held, strict=True) if credits_ < cost]
-    if not violated and not test:
+    if violated:
+        wait = _seconds_until_all(claims, counters, now, cost)
+        return Taken(_standings(claims, counters, now), tuple(violated), wait, tuple(held))
+    if cost and not test:
         for counter in counters:
+            if not counter[_SUM]:
+                counter[_FIRST] = STEPS
             counter[_SUM] += cost
             counter[_NEWEST] += cost
         held[:] = [credits_ - cost for credits_ in held]
-    return Taken(
-        tuple([_standing(claim, counter, now) for claim, counter in zip(claims, counters, strict=True)]),
-        tuple(violated),
-        wait,
-        tuple(held),
-    )
+    return Taken(_standings(claims, counters, now), (), 0.0, tuple(held))
 
 
-def _standing(claim: Claim, counter: Counter, now: int) -> Standing:
-    policy, _, most, seconds = claim
-    used = counter[_SUM]
-    if not used:
-        return Standing(policy, most, seconds, most, seconds)
-    # The first step in which something was taken, without looking at one after the other.
-    rest = len(counter[_OLDEST:].tobytes().lstrip(b"\0"))
-    steps = SLOTS - (rest + 3) // 4 + 1
-    return Standing(policy, most, seconds, max(0, most - used), _seconds_until(steps, seconds, now))
+def _standings(claims: Sequence[Claim], counters: Sequence[Counter], now: int) -> tuple[Standing, ...]:
+    standings = []
+    for (policy, _, most, seconds), counter in zip(claims, counters, strict=True):
+        used = counter[_SUM]
+        if used:
+            length = seconds * STEP_MICROSECONDS
+            reset = ((counter[_FIRST] + 1) * length - now % length) / 1_000_000
+            standings.append(Standing(policy, most, seconds, most - used if used < most else 0, reset))
+        else:
+            standings.append(Standing(policy, most, seconds, most, seconds))
+    return tuple(standings)
 
 
-def _steps_until(counter: Counter, amount: int) -> int:
-    """Return in how many steps so much has left the window; `amount` is 1 to what was taken."""
-    steps = 0
-    for left in counter[_OLDEST:]:
-        steps += 1
-        amount -= left
-        if amount <= 0:
-            break
-    return steps
-
-
-def _seconds_until(steps: int, window_seconds: int, now: int) -> float:
-    """Return how long it is until so many steps have begun."""
-    length = window_seconds * STEP_MICROSECONDS
-    return (steps * length - now % length) / 1_000_000
+def _seconds_until_all(claims: Sequence[Claim], counters: Sequence[Counter], now: int, cost: int) -> float | None:
+    """Return when the limits let a cost pass, if nothing else is taken; None where one never does."""
+    wait = 0.0
+    for claim, counter in zip(claims, counters, strict=True):
+        over = counter[_SUM] + cost - claim.most
+        if cost > claim.most:
+            return None
+        if over > 0:
+            length, steps = claim.window_seconds * STEP_MICROSECONDS, 0
+            for left in counter[_OLDEST:]:
+                steps += 1
+                over -= left
+                if over <= 0:
+                    break
+            wait = max(wait, (steps * length - now % length) / 1_000_000)
+    return wait
