@@ -15,14 +15,18 @@ from .errors import SettingsError
 from .keys.digest import Digester
 from .keys.held import Mint
 from .keys.secret import SecretFormat
+from .limiting.failover import FailoverLimiter
+from .limiting.memory import MemoryLimiter
+from .limiting.sqlite import SqliteLimiter
 from .lookup import StoreFinder
 from .metering.buffered import BufferedMeter
 from .metering.memory import MemoryUsage
-from .ports import KeyFinder, KeyStore, UsageStore
+from .ports import KeyFinder, KeyStore, Limiter, UsageStore
 from .settings import Settings, survey_settings
 from .stores.cached import CachedFinder
 from .stores.config import ConfigStore
 from .stores.memory import MemoryStore
+from .terms import Terms
 from .usage import Kept
 
 if TYPE_CHECKING:
@@ -82,7 +86,38 @@ def build_desk(
     kept = Kept(timedelta(hours=settings.usage_minutes_kept), timedelta(days=settings.usage_hours_kept))
     meter = BufferedMeter(usage, clock, flush_seconds=settings.usage_flush, kept=kept)
     finder = _finder(settings, store, mint, clock)
-    return Desk(store=store, mint=mint, clock=clock, finder=finder, meter=meter, usage=usage)
+    return Desk(
+        store=store,
+        mint=mint,
+        clock=clock,
+        finder=finder,
+        meter=meter,
+        usage=usage,
+        limiter=_open_limiter(settings, store, clock),
+        terms=Terms(settings.default_limits),
+    )
+
+
+def _open_limiter(settings: Settings, store: KeyStore, clock: Clock) -> Limiter:
+    local = MemoryLimiter(clock)
+    scheme, _, rest = settings.limiter.partition("://")
+    path = Path(rest.removeprefix("/")) if scheme == "sqlite" else None
+    if not scheme:
+        path = _beside(store)
+    if path is None:
+        return local
+    return FailoverLimiter(SqliteLimiter(path, clock), local if settings.limiter_failure == "open" else None, clock)
+
+
+def _beside(store: KeyStore) -> Path | None:
+    """Return the file of limits that belongs to a SQLite database; None for other stores."""
+    if not _is_sqlite(store):
+        return None
+    from .stores.engines import is_in_memory, sqlite_file
+
+    engine: Engine = store.engine  # type: ignore[attr-defined]
+    path = None if is_in_memory(engine) else sqlite_file(engine)
+    return path.with_name(f"{path.stem}-limits.db") if path else None
 
 
 def _finder(settings: Settings, store: KeyStore, mint: Mint, clock: Clock) -> KeyFinder:

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Literal, TypeAlias
 
+from .claims import Taken
 from .errors import KeydeskError
 from .keys.record import Key, Secret
 
@@ -22,15 +23,24 @@ class Reason(StrEnum):
     DISABLED = "disabled"
     NETWORK_DENIED = "network_denied"
     SCOPE_DENIED = "scope_denied"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
     UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """The request may pass. `key` is the caller; `secret` is which of its secrets was presented."""
+    """The request may pass.
+
+    Attributes:
+        key: The caller.
+        secret: Which of its secrets was presented.
+        taken: What its limits were asked, and what is left; None where it has none.
+    """
 
     key: Key
     secret: Secret
+    taken: Taken | None = None
 
     allowed: ClassVar[Literal[True]] = True
     reason: ClassVar[None] = None
@@ -47,6 +57,7 @@ class Denied:
         since: When the key or secret expired, was revoked or was disabled.
         required_scopes: The scopes the request needs, for `scope_denied`.
         missing_scopes: Those of them the key does not hold.
+        taken: What the limits say, for `rate_limited` and `quota_exceeded`; None for other reasons.
     """
 
     reason: Reason
@@ -55,6 +66,7 @@ class Denied:
     since: datetime | None = None
     required_scopes: tuple[str, ...] = ()
     missing_scopes: tuple[str, ...] = ()
+    taken: Taken | None = None
 
     allowed: ClassVar[Literal[False]] = False
 

@@ -20,6 +20,7 @@ from .errors import InvalidField, KeyNotFound, NotPermitted, StoreReadOnly
 from .events import ChainedEvent, ChainReport, Event
 from .keys.authority import excess, problems_of_caller
 from .keys.held import Mint
+from .keys.limits import check_cost
 from .keys.record import (
     MAX_REASON_CHARACTERS,
     IssuedKey,
@@ -34,7 +35,8 @@ from .keys.record import (
 )
 from .keys.scopes import Requirement
 from .lookup import StoreFinder
-from .ports import Change, KeyFilter, KeyFinder, KeyStore, Meter, Page, UsageStore, WritableKeyStore
+from .ports import Change, KeyFilter, KeyFinder, KeyStore, Limiter, Meter, Page, UsageStore, WritableKeyStore
+from .terms import Terms
 from .usage import MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
 from .verifier import Verifier
 
@@ -69,14 +71,17 @@ class Desk:
         finder: KeyFinder | None = None,
         meter: Meter | None = None,
         usage: UsageStore | None = None,
+        limiter: Limiter | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.store = store
         self.mint = mint
         self.clock = clock
         self.meter = meter
         self.usage_store = usage
+        self.limiter = limiter
         self._finder = finder or StoreFinder(store, mint)
-        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter)
+        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, limiter, terms)
 
     # Verifying
 
@@ -87,19 +92,24 @@ class Desk:
         scopes: Iterable[str] = (),
         any_of: Iterable[str] = (),
         client_address: str | None = None,
+        cost: int = 1,
+        test: bool = False,
     ) -> Decision:
-        """Return whether the holder of a secret may pass.
+        """Return whether the holder of a secret may pass, and take it from the limits of the key if so.
 
         Args:
             secret: What the client presented; None or empty for nothing.
             scopes: All of them are needed.
             any_of: At least one of them is needed.
             client_address: Where the request came from. A key with networks is refused without it.
+            cost: For how many requests it counts with the key's limits; 0 to 1,000,000.
+            test: Only say what would become of it: nothing is taken, and nothing is counted.
 
         Raises:
-            InvalidField: A scope asked for is none. Nothing a client sends raises.
+            InvalidField: A scope asked for is none, or the cost is out of range. Nothing a client sends raises.
         """
-        return self.verifier.verify(secret, _requirement(scopes, any_of), client_address)
+        requirement = _requirement(scopes, any_of)
+        return self.verifier.verify(secret, requirement, client_address, cost=check_cost(cost), test=test)
 
     def require(
         self,
@@ -108,14 +118,15 @@ class Desk:
         scopes: Iterable[str] = (),
         any_of: Iterable[str] = (),
         client_address: str | None = None,
+        cost: int = 1,
     ) -> Key:
         """Return the key a secret belongs to, if its holder may pass. Arguments as for `verify`.
 
         Raises:
             Refused: The holder may not; its `decision` says why.
-            InvalidField: A scope asked for is none.
+            InvalidField: A scope asked for is none, or the cost is out of range.
         """
-        decision = self.verify(secret, scopes=scopes, any_of=any_of, client_address=client_address)
+        decision = self.verify(secret, scopes=scopes, any_of=any_of, client_address=client_address, cost=cost)
         if isinstance(decision, Allowed):
             return decision.key
         raise Refused(decision)
@@ -568,6 +579,8 @@ class Desk:
         """Write down what was counted and give back what the store holds. The desk cannot be used afterwards."""
         if self.meter is not None:
             self.meter.close()
+        if self.limiter is not None:
+            self.limiter.close()
         self.store.close()
 
 

@@ -224,12 +224,14 @@ class Found:
     """The key that has a presented text, and which of its secrets that is.
 
     `always` is the decision about it where neither time nor place can change that, scopes aside; else None. It is
-    made once, and a request that needs it touches little else of a key that was not used for a while.
+    made once, and a request that needs it touches little else of a key that was not used for a while. `claims` are
+    its limits, once somebody has asked for them.
     """
 
     key: Key
     secret: Secret
     always: Allowed | None = field(init=False)
+    claims: tuple[Claim, ...] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         key, secret = self.key, self.secret

@@ -11,6 +11,8 @@ from typing import Any
 
 from .errors import InvalidField, SettingsError
 from .keys.digest import parse_pepper
+from .keys.limits import Limit
+from .keys.record import parse_field
 from .keys.secret import SecretFormat, shown
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
@@ -19,6 +21,7 @@ _REALM = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]{1,64}")  # what needs no esca
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLACELESS = ("memory", "config")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+_LIMITERS = ("memory", "sqlite", "redis", "rediss", "valkey", "valkeys", "redis+cluster", "rediss+cluster")
 _STORES = "memory://, config://, file:keys.yml, sqlite:///path, postgresql+psycopg:// or mysql+pymysql://"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
@@ -50,6 +53,47 @@ def read_store(value: Any) -> str:
         begins = f"begins with {kind}:" if re.fullmatch(r"[a-z]{1,12}", kind) and colon else "is no store"
         raise InvalidField("store", f"{begins}; write {_STORES}")
     return store
+
+
+def read_limiter(value: Any) -> str:
+    """Return where requests are counted for their limits; empty for the default.
+
+    Raises:
+        InvalidField: It is no limiter.
+    """
+    limiter = "" if value is None else _text(value, "limiter")
+    scheme, colon, rest = limiter.partition("://")
+    if limiter and (scheme not in _LIMITERS or not colon or _CONTROL.search(limiter)):
+        raise InvalidField("limiter", f"is none; write {', '.join(f'{each}://' for each in _LIMITERS)}")
+    if scheme == "memory" and rest:
+        raise InvalidField("limiter", "begins with memory, which needs nothing behind it; write memory://")
+    if scheme == "sqlite" and (not rest.startswith("/") or not rest.strip("/")):
+        raise InvalidField("limiter", "names no file; write for example sqlite:////var/lib/app/limits.db")
+    return limiter
+
+
+def read_limiter_failure(value: Any) -> str:
+    """Return what happens to requests while the limiter does not answer: `open` or `closed`.
+
+    Raises:
+        InvalidField: It is neither.
+    """
+    policy = "open" if value is None or value == "" else _text(value, "limiter_failure").lower()
+    if policy not in ("open", "closed"):
+        raise InvalidField("limiter_failure", f"is neither open nor closed: {shown(policy)}; write one of them")
+    return policy
+
+
+def read_limits(value: Any) -> tuple[Limit, ...]:
+    """Return limits, from a list of texts or one text with commas between.
+
+    Raises:
+        InvalidField: It is no list, or one of them is no limit.
+    """
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    limits: tuple[Limit, ...] = parse_field("limits", value or ())
+    return limits
 
 
 def read_api_key(value: Any) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import InvalidField, SettingsError
+from .keys.limits import Limit
 from .keys.secret import redact
 from .setting_values import (
     number_from,
@@ -15,6 +16,9 @@ from .setting_values import (
     read_api_keys,
     read_boolean,
     read_header,
+    read_limiter,
+    read_limiter_failure,
+    read_limits,
     read_pepper,
     read_peppers,
     read_prefix,
@@ -62,6 +66,9 @@ class Settings:
     max_staleness: float | None
     outage_grace: float
     cache_keys: int
+    limiter: str
+    limiter_failure: str
+    default_limits: tuple[Limit, ...]
     usage_flush: float
     usage_minutes_kept: int
     usage_hours_kept: int
@@ -235,6 +242,32 @@ SETTINGS = (
         "whole number, 0 to 1000000",
         "10000",
         "How many keys a worker keeps in memory. 0 keeps none: each request reads the store.",
+    ),
+    Setting(
+        "KEYDESK_LIMITER",
+        "limiter",
+        read_limiter,
+        "URL",
+        "a file beside a SQLite store, else `memory://`",
+        "Where requests are counted for limits: `memory://` for each worker alone, `sqlite:///path` for the workers of "
+        "one machine, `redis://`, `rediss://`, `valkey://` or `redis+cluster://` for all.",
+    ),
+    Setting(
+        "KEYDESK_LIMITER_FAILURE",
+        "limiter_failure",
+        read_limiter_failure,
+        "`open` or `closed`",
+        "`open`",
+        "What happens while the limiter does not answer: with `open` each worker counts alone, by the same limits; "
+        "with `closed` keys with limits get 503.",
+    ),
+    Setting(
+        "KEYDESK_DEFAULT_LIMITS",
+        "default_limits",
+        read_limits,
+        "list of texts (commas in the environment)",
+        "none",
+        'Limits of keys that state none, such as `["100/minute", "10000/day"]`.',
     ),
     Setting(
         "KEYDESK_USAGE_FLUSH_SECONDS",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+from .claims import Claim
 from .clock import Clock
 from .decision import Allowed, Decision, Denied, Reason
-from .errors import StoreError
+from .errors import LimiterUnavailable, StoreError
 from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
-from .ports import KeyFinder, Meter
+from .ports import KeyFinder, Limiter, Meter
+from .terms import Terms, ViewLimits
 from .usage import ALLOWED
 
 logger = logging.getLogger("keydesk")
@@ -30,19 +32,40 @@ class Verifier:
     """Decides about presented secrets. Holds no state of its own, so any number of threads may share one."""
 
     def __init__(
-        self, finder: KeyFinder, secret_format: SecretFormat, clock: Clock, meter: Meter | None = None
+        self,
+        finder: KeyFinder,
+        secret_format: SecretFormat,
+        clock: Clock,
+        meter: Meter | None = None,
+        limiter: Limiter | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self._finder = finder
+        self._limiter = limiter
+        self._terms = terms or Terms()
         self._meter = meter
         self._secret_format = secret_format
         self._clock = clock
 
     def verify(
-        self, text: str | None, requirement: Requirement = ANY_KEY, client_address: str | None = None
+        self,
+        text: str | None,
+        requirement: Requirement = ANY_KEY,
+        client_address: str | None = None,
+        *,
+        cost: int = 1,
+        view: ViewLimits | None = None,
+        test: bool = False,
     ) -> Decision:
         """Return whether the holder of this text may do what the requirement names, from this address.
 
-        Never raises for anything a client can send, nor when the store does not answer.
+        Never raises for anything a client can send, nor when the store or the limiter does not answer.
+
+        Args:
+            text, requirement, client_address: What is presented, what it is needed for, and where it comes from.
+            cost: How much is taken from the key's limits.
+            view: Further limits, of what is asked for.
+            test: Take nothing, and count nothing.
         """
         if not text:
             return MISSING
@@ -53,7 +76,7 @@ class Verifier:
             return Denied(Reason.UNAVAILABLE, hint=self._secret_format.hint(text))
         now = self._clock.now()
         if isinstance(found, str):
-            if self._meter is not None:
+            if self._meter is not None and not test:
                 self._meter.count_mistake(found, client_address, now)
             possible = found == "unknown"
             hint = self._secret_format.hint_of_possible(text) if possible else self._secret_format.hint(text)
@@ -63,9 +86,29 @@ class Verifier:
             decision = self.judge(found.key, found.secret, requirement, client_address, now)
         elif requirement is not ANY_KEY:
             decision = check_scopes(found.key, found.secret, requirement) or decision
-        if self._meter is not None:
+        if self._limiter is not None and isinstance(decision, Allowed):
+            claims = found.claims
+            if claims is None:
+                claims = found.claims = self._terms.claims_of(found.key)
+            if view is not None:
+                claims = self._terms.claims_in_view(found.key, claims, view)
+            if claims:
+                decision = self._take(self._limiter, decision, claims, cost, test)
+        if self._meter is not None and not test:
             self._meter.count(found.key.id, decision.reason or ALLOWED, now)
         return decision
+
+    def _take(self, limiter: Limiter, allowed: Allowed, claims: tuple[Claim, ...], cost: int, test: bool) -> Decision:
+        """Take a request from all limits of a key that may make it, or from none."""
+        key, secret = allowed.key, allowed.secret
+        try:
+            taken = limiter.take(claims, cost=cost, test=test)
+        except LimiterUnavailable as error:
+            logger.error("Keydesk cannot count requests: %s", error)
+            return Denied(Reason.UNAVAILABLE, key, secret.hint)
+        if taken.violated:
+            return Denied(Reason.RATE_LIMITED, key, secret.hint, taken=taken)
+        return Allowed(key, secret, taken)
 
     def judge(
         self,

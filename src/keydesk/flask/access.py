@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CellType, FunctionType
 from typing import Any
 
-from ..errors import InvalidField
+from ..keys.limits import Limit, check_cost
 from ..keys.scopes import Requirement
-
-MAX_COST = 1_000_000
 
 _NOTE = "_keydesk_access"
 _GUARDED_AS = "_keydesk_guarded_as"
@@ -23,7 +21,8 @@ class Access:
 
     Attributes:
         requirement: The scopes.
-        cost: How many requests one call counts for, from 1.
+        cost: How many requests one call counts for, from 0.
+        limits: Of the view, for each key that calls it.
         optional: Whether callers without a key pass.
         public: Whether everybody passes, whatever they present.
 
@@ -33,12 +32,12 @@ class Access:
 
     requirement: Requirement
     cost: int = 1
+    limits: tuple[Limit, ...] = ()
     optional: bool = False
     public: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cost, int) or isinstance(self.cost, bool) or not 1 <= self.cost <= MAX_COST:
-            raise InvalidField("cost", f"must be a whole number from 1 to {MAX_COST}, not {self.cost!r}")
+        check_cost(self.cost)
 
     def joined(self, scopes: Iterable[str]) -> Access:
         """Return this with more scopes required, as on a view of a protected blueprint.
@@ -47,7 +46,7 @@ class Access:
             InvalidField: One of them is not `resource:action`.
         """
         requirement = Requirement((*scopes, *self.requirement.scopes), self.requirement.any_of)
-        return Access(requirement, self.cost, self.optional, self.public)
+        return replace(self, requirement=requirement)
 
 
 def note(view: Any, access: Access) -> None:
@@ -65,6 +64,20 @@ def access_of(view: Any) -> Access | None:
     if found is not None and found.public and _NOTE not in vars(view_class):
         return None  # an exemption is not inherited: the subclass has methods of its own
     return found
+
+
+def joined_by(access: Access, view: Any) -> Access:
+    """Return what a guard asks that is put around a view: with the limits of a guard inside, taken in one step.
+
+    Raises:
+        TypeError: It is one of limits around one of scopes, which asks before it.
+    """
+    noted: Access | None = getattr(view, "__dict__", {}).get(_NOTE)
+    if noted is None or noted.public:
+        return access
+    if access.limits and not noted.limits:
+        raise TypeError("Write @keys.limit(...) below @keys.require(...), next to the view.")
+    return replace(access, limits=(*noted.limits, *access.limits))
 
 
 def note_guarded(view: Callable[..., Any], guarded: Callable[..., Any]) -> None:

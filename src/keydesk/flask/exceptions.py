@@ -81,7 +81,7 @@ class ScopeDenied(AccessDenied, Forbidden):
 
 
 class LimitExceeded(AccessDenied, TooManyRequests):
-    """A limit or a quota is used up. Nothing raises it until limits are enforced."""
+    """A limit or a quota is used up; `decision.taken` says which, and when to try again."""
 
 
 class StoreUnavailable(AccessDenied, ServiceUnavailable):
@@ -97,6 +97,8 @@ EXCEPTIONS: dict[Reason, type[AccessDenied]] = {
     Reason.DISABLED: CredentialsInvalid,
     Reason.NETWORK_DENIED: NetworkDenied,
     Reason.SCOPE_DENIED: ScopeDenied,
+    Reason.RATE_LIMITED: LimitExceeded,
+    Reason.QUOTA_EXCEEDED: LimitExceeded,
     Reason.UNAVAILABLE: StoreUnavailable,
 }
 

@@ -15,12 +15,13 @@ from flask.views import View
 from ..build import build_desk
 from ..clock import Clock
 from ..desk import Desk
+from ..keys.limits import parse_limit
 from ..keys.scopes import Requirement
 from ..redaction import RedactSecrets
 from ..settings import survey_settings
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers
-from .access import Access, access_of, note, note_guarded
+from .access import Access, access_of, joined_by, note, note_guarded
 from .commands import KeysGroup
 from .current import real_app, real_request
 from .guard import Guard
@@ -100,7 +101,7 @@ class Keydesk:
         Args:
             scopes: Scopes the key needs, all of them. None: any valid key will do.
             any_of: Scopes of which the key needs at least one.
-            cost: How many requests one call counts for, 1 to 1,000,000, once limits are enforced.
+            cost: How many requests one call counts for with the limits of the key, 0 to 1,000,000.
 
         Raises:
             InvalidField: A scope is not `resource:action`, or the cost is out of range.
@@ -109,6 +110,23 @@ class Keydesk:
         if len(scopes) == 1 and callable(scopes[0]):
             raise TypeError("Write @keys.require() with its parentheses.")
         return _guarding(Access(Requirement(scopes, any_of), cost))
+
+    def limit(self, *limits: str) -> Callable[[V], V]:
+        """Return a decorator that limits how often each key may call a view. It stands below `@keys.require`.
+
+        All of a request's limits are taken in one step, these and those of the key, or none. Where the decorator
+        stands alone, the view needs a key, as under `@keys.require()`.
+
+        Args:
+            limits: Such as `10/minute` or `5 per 10 seconds`; at least one.
+
+        Raises:
+            InvalidField: One of them is no limit.
+            TypeError: The decorator stands without a limit, or above `@keys.require`.
+        """
+        if not limits or callable(limits[0]):
+            raise TypeError('Write @keys.limit("10/minute"), with one limit or several.')
+        return _guarding(Access(Requirement(), limits=tuple(map(parse_limit, limits))))
 
     def optional(self, view: V) -> V:
         """Let callers without a key into a view too. A wrong key is still refused; `current_key` is there or falsy."""
@@ -168,8 +186,9 @@ def _guarding(access: Access) -> Callable[[V], V]:
             return _guarded_class(view, access, decorate)  # type: ignore[no-any-return]
         if not callable(view):
             raise TypeError(f"@keys.require() stands above a view, not above {type(view).__name__}.")
-        guarded: Any = _guarded_async(view, access) if inspect.iscoroutinefunction(view) else _guarded(view, access)
-        note(guarded, access)
+        joined = joined_by(access, view)
+        guarded: Any = _guarded_async(view, joined) if inspect.iscoroutinefunction(view) else _guarded(view, joined)
+        note(guarded, joined)
         note_guarded(view, guarded)
         return guarded  # type: ignore[no-any-return]
 

@@ -12,9 +12,10 @@ from werkzeug.routing import Rule
 from ..decision import Allowed, Decision, Denied
 from ..desk import Desk
 from ..settings import Settings
+from ..terms import ViewLimits
 from ..verifier import MISSING
 from ..web.credentials import CredentialReader
-from ..web.responses import Answers, expiry_notice
+from ..web.responses import Answers, expiry_notice, rate_limit_headers
 from .access import Access, access_of, is_bare
 from .current import find_allowed, real_request, set_allowed
 from .exceptions import EXCEPTIONS, AccessDenied, response_of
@@ -24,6 +25,7 @@ logger = logging.getLogger("keydesk")
 
 REFUSAL_LINE = "refused: %s, key %s (%s), from %s, at %s"
 _MAX_LOGGED_CHARACTERS = 200
+_LIMITS_TAKEN = "_keydesk_limits_taken"  # of this request, on the request object; see current.py
 
 
 @dataclass(slots=True, kw_only=True, weakref_slot=True)
@@ -36,6 +38,7 @@ class Guard:
     credentials: CredentialReader
     answers: Answers
     views_seen: dict[str, Any] = field(default_factory=dict)
+    view_limits: dict[str | None, ViewLimits] = field(default_factory=dict)
     handled: dict[tuple[str | None, type[AccessDenied]], bool] = field(default_factory=dict)
 
     def check(self, access: Access) -> Response | None:
@@ -53,12 +56,16 @@ class Guard:
         decision: Decision
         earlier = find_allowed(request)
         if earlier is not None:  # a guard within a guard asks for more scopes of the same caller
+            self._require_taken(request, access)
             verifier = self.desk.verifier
             decision = verifier.judge(earlier.key, earlier.secret, access.requirement, request.remote_addr)
         else:
             presented = self.credentials.read(request.environ)
             if isinstance(presented, str):
-                decision = self.desk.verifier.verify(presented, access.requirement, request.remote_addr)
+                view = self._view_limits(request, access) if access.limits else None
+                decision = self.desk.verifier.verify(
+                    presented, access.requirement, request.remote_addr, cost=access.cost, view=view
+                )
             elif access.optional and presented is MISSING:
                 return None
             else:
@@ -67,7 +74,29 @@ class Guard:
             return self._refuse(request, decision)
         if earlier is None:
             self._accept(request, decision)
+            if access.limits:
+                request.__dict__[_LIMITS_TAKEN] = access.limits
         return None
+
+    def _require_taken(self, request: Request, access: Access) -> None:
+        """Return if the limits of a guard within a guard were taken by the outer one, which cannot see behind all.
+
+        Raises:
+            RuntimeError: They were not.
+        """
+        if not set(access.limits) <= set(request.__dict__.get(_LIMITS_TAKEN, ())):
+            raise RuntimeError(
+                f"The limits of the view {request.endpoint!r} are hidden by a decorator between @keys.require and "
+                "@keys.limit. Put functools.wraps into it, or @keys.limit above it."
+            )
+
+    def _view_limits(self, request: Request, access: Access) -> ViewLimits:
+        """Return the limits of a view, told apart from those of other applications that share the limiter."""
+        endpoint = request.endpoint
+        found = self.view_limits.get(endpoint)
+        if found is None or found.limits != access.limits:
+            found = self.view_limits[endpoint] = ViewLimits(f"{self.app.import_name}:{endpoint}", access.limits)
+        return found
 
     def _options(self, request: Request, access: Access) -> Response | None:
         """Let OPTIONS through: a browser sends no key with a CORS preflight. But never to a view's own code.
@@ -86,6 +115,8 @@ class Guard:
         set_allowed(request, decision)
         if key_accepted.receivers:
             key_accepted.send(self.app, decision=decision)
+        if decision.taken is not None:
+            _add_headers(rate_limit_headers(decision.taken))
         if decision.secret.expires_at is not None or decision.key.expires_at is not None:
             notice = expiry_notice(decision, self.desk.clock.now())
             if notice is not None:

@@ -10,7 +10,9 @@ from ..errors import InvalidField
 from .secret import shown
 
 MAX_LIMITS = 20
-MAX_COUNT = 10**12
+MAX_COST = 1_000_000
+MAX_COUNT = 10**12  # of a quota
+MAX_LIMIT_COUNT = 2**32 - 1  # counters hold no more
 MAX_WINDOW_SECONDS = 366 * 86_400
 
 MAX_CHARACTERS = 64
@@ -55,16 +57,27 @@ class Quota:
         return f"{self.count}/{self.period}"
 
 
+def check_cost(cost: object) -> int:
+    """Return for how many requests one counts.
+
+    Raises:
+        InvalidField: It is no whole number from 0 to 1,000,000.
+    """
+    if not isinstance(cost, int) or isinstance(cost, bool) or not 0 <= cost <= MAX_COST:
+        raise InvalidField("cost", f"must be a whole number from 0 to {MAX_COST}, not {cost!r}")
+    return cost
+
+
 def parse_limit(text: str) -> Limit:
     """Return the limit written as `100/minute`, `100 per minute`, `5/10 seconds` or `5 per 10 seconds`.
 
     Raises:
-        InvalidField: Another shape, a count of zero or over 10**12, or a window of zero or over 366 days.
+        InvalidField: Another shape, a count of zero or over 4,294,967,295, or a window of zero or over 366 days.
     """
     match = _LIMIT.fullmatch(text.strip()) if len(text) <= MAX_CHARACTERS else None
     if match:
         count, window = int(match[1]), int(match[2] or 1) * _UNIT_SECONDS[match[3].lower()]
-        if 0 < count <= MAX_COUNT and 0 < window <= MAX_WINDOW_SECONDS:
+        if 0 < count <= MAX_LIMIT_COUNT and 0 < window <= MAX_WINDOW_SECONDS:
             return Limit(count, window)
     raise InvalidField("limits", f"{shown(text, 64)} is not a limit; write 100/minute or 5 per 10 seconds")
 

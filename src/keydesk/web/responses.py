@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
+from ..claims import Taken
 from ..decision import Allowed, Denied, Reason
 
 CONTENT_TYPE = "application/problem+json"
@@ -27,6 +30,8 @@ _STATUS = {
     Reason.DISABLED: HTTPStatus.UNAUTHORIZED,
     Reason.NETWORK_DENIED: HTTPStatus.FORBIDDEN,
     Reason.SCOPE_DENIED: HTTPStatus.FORBIDDEN,
+    Reason.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    Reason.QUOTA_EXCEEDED: HTTPStatus.TOO_MANY_REQUESTS,
     Reason.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 # Who presents a secret that matched may hear since when it is worth nothing.
@@ -84,10 +89,16 @@ class Answers:
         if denied.reason is Reason.SCOPE_DENIED:
             problem["required_scopes"] = denied.required_scopes
             problem["missing_scopes"] = denied.missing_scopes
+        if denied.taken is not None:
+            problem["violated_policies"] = denied.taken.violated
         headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")]
         headers += [("WWW-Authenticate", challenge) for challenge in self._challenges(denied)]
         if denied.reason is Reason.UNAVAILABLE:
             headers.append(("Retry-After", str(RETRY_AFTER_SECONDS)))
+        if denied.taken is not None:
+            headers += rate_limit_headers(denied.taken)
+            if denied.taken.retry_after is not None:
+                headers.append(("Retry-After", str(ceil(denied.taken.retry_after))))
         body = json.dumps(problem).encode() + b"\n"
         headers.append(("Content-Length", str(len(body))))
         return Answer(status.value, f"{status.value} {status.phrase}", detail, tuple(headers), body)
@@ -95,6 +106,8 @@ class Answers:
     def _detail(self, denied: Denied) -> str:
         if denied.reason is Reason.SCOPE_DENIED:
             return f"This key lacks the scope {', '.join(denied.missing_scopes)}."
+        if denied.taken is not None:
+            return f"This key has used up {', '.join(denied.taken.violated)}. {_advice(denied.taken.retry_after)}"
         if denied.reason in _DETAILS_WITH_DATE:
             since = denied.since.isoformat(timespec="seconds") if denied.since else "an unknown date"
             return _DETAILS_WITH_DATE[denied.reason].format(since)
@@ -110,6 +123,28 @@ class Answers:
             scope = " ".join(denied.required_scopes)
             return (f'{self._bearer}, error="insufficient_scope", scope="{scope}"',)
         return (f'{self._bearer}, error="invalid_token"',) if status is HTTPStatus.UNAUTHORIZED else ()
+
+
+def _advice(retry_after: float | None) -> str:
+    if retry_after is None:
+        return "One request costs more than that, so none will pass."
+    return f"Try again in {ceil(retry_after)} seconds."
+
+
+def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
+    """Return what tells a caller its limits and what is left of them (RateLimit header fields, draft -11).
+
+    `t` is the number of seconds after which more is left, if nothing else is asked for.
+    """
+    if not taken.standings:
+        return ()
+    left = [f'"{policy}";r={remaining};t={ceil(reset)}' for policy, _, _, remaining, reset in taken.standings]
+    return (("RateLimit-Policy", _policies(tuple([s[:3] for s in taken.standings]))), ("RateLimit", ", ".join(left)))
+
+
+@lru_cache(maxsize=1024)
+def _policies(limits: tuple[tuple[str, int, int], ...]) -> str:
+    return ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds in limits)
 
 
 def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:
