@@ -82,7 +82,7 @@ def build_desk(
     kept = Kept(timedelta(hours=settings.usage_minutes_kept), timedelta(days=settings.usage_hours_kept))
     meter = BufferedMeter(usage, clock, flush_seconds=settings.usage_flush, kept=kept)
     finder = _finder(settings, store, mint, clock)
-    return Desk(store=store, mint=mint, clock=clock, finder=finder, meter=meter, usage=usage)
+    return Desk(store=store, mint=mint, clock=clock, finder=finder, meter=meter, usage=usage, kept=kept)
 
 
 def _finder(settings: Settings, store: KeyStore, mint: Mint, clock: Clock) -> KeyFinder:

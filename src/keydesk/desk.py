@@ -35,7 +35,7 @@ from .keys.record import (
 from .keys.scopes import Requirement
 from .lookup import StoreFinder
 from .ports import Change, KeyFilter, KeyFinder, KeyStore, Meter, Page, UsageStore, WritableKeyStore
-from .usage import MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
+from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
 from .verifier import Verifier
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -69,12 +69,14 @@ class Desk:
         finder: KeyFinder | None = None,
         meter: Meter | None = None,
         usage: UsageStore | None = None,
+        kept: Kept = Kept(),  # noqa: B008 - a value
     ) -> None:
         self.store = store
         self.mint = mint
         self.clock = clock
         self.meter = meter
         self.usage_store = usage
+        self._kept = kept
         self._finder = finder or StoreFinder(store, mint)
         self.verifier = Verifier(self._finder, mint.secret_format, clock, meter)
 
@@ -518,7 +520,7 @@ class Desk:
             InvalidField: The range ends before it begins, has a moment without time zone or over 5000 spans.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24))
+        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
         self._flush()
         return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id)) if self.usage_store else ())
 
@@ -534,7 +536,7 @@ class Desk:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1))
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
         check_top(size)
         self._flush()
         total, keys = self.usage_store.top(range_, size) if self.usage_store else (0, [])
@@ -554,7 +556,7 @@ class Desk:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1))
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
         check_top(size)
         self._flush()
         total, networks = self.usage_store.mistakes(range_, size) if self.usage_store else (0, [])
