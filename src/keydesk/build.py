@@ -93,6 +93,7 @@ def build_desk(
         finder=finder,
         meter=meter,
         usage=usage,
+        kept=kept,
         limiter=_open_limiter(settings, store, clock),
         terms=Terms(settings.default_limits),
     )

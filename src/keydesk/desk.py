@@ -37,7 +37,7 @@ from .keys.scopes import Requirement
 from .lookup import StoreFinder
 from .ports import Change, KeyFilter, KeyFinder, KeyStore, Limiter, Meter, Page, UsageStore, WritableKeyStore
 from .terms import Terms
-from .usage import MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
+from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
 from .verifier import Verifier
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -71,6 +71,7 @@ class Desk:
         finder: KeyFinder | None = None,
         meter: Meter | None = None,
         usage: UsageStore | None = None,
+        kept: Kept = Kept(),  # noqa: B008 - a value
         limiter: Limiter | None = None,
         terms: Terms | None = None,
     ) -> None:
@@ -79,6 +80,7 @@ class Desk:
         self.clock = clock
         self.meter = meter
         self.usage_store = usage
+        self._kept = kept
         self.limiter = limiter
         self._finder = finder or StoreFinder(store, mint)
         self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, limiter, terms)
@@ -529,7 +531,7 @@ class Desk:
             InvalidField: The range ends before it begins, has a moment without time zone or over 5000 spans.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24))
+        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
         self._flush()
         return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id)) if self.usage_store else ())
 
@@ -545,7 +547,7 @@ class Desk:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1))
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
         check_top(size)
         self._flush()
         total, keys = self.usage_store.top(range_, size) if self.usage_store else (0, [])
@@ -565,7 +567,7 @@ class Desk:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1))
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
         check_top(size)
         self._flush()
         total, networks = self.usage_store.mistakes(range_, size) if self.usage_store else (0, [])

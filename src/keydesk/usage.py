@@ -193,7 +193,7 @@ class MistakeReport:
 
 
 def parse_range(
-    since: datetime | None, until: datetime | None, span: Span | None, now: datetime, back: timedelta
+    since: datetime | None, until: datetime | None, span: Span | None, now: datetime, back: timedelta, kept: Kept
 ) -> Range:
     """Return the range somebody asks about.
 
@@ -204,6 +204,7 @@ def parse_range(
             never what is likely to be gone by now.
         now: The present.
         back: How long it is where nobody says since when.
+        kept: For how long counts are kept.
 
     Raises:
         InvalidField: A moment has no time zone, the range ends before it begins, or it has over 5000 spans.
@@ -214,10 +215,12 @@ def parse_range(
         raise InvalidField("since", "is not before the end of the range; write an earlier moment")
     if span is None:
         long, ago = end - since, now - since
-        if long <= timedelta(hours=2) and ago <= Kept().minutes:
+        # And one more of each: who says "two hours ago" has done so a moment before, or from the beginning of a minute.
+        if long < timedelta(hours=2) + Span.MINUTE.length and ago < kept.minutes + Span.MINUTE.length:
             span = Span.MINUTE
         else:
-            span = Span.HOUR if long <= timedelta(hours=48) and ago <= Kept().hours else Span.DAY
+            few = long < timedelta(hours=48) + Span.HOUR.length and ago < kept.hours + Span.HOUR.length
+            span = Span.HOUR if few else Span.DAY
     if until is None:
         end += timedelta.resolution  # the span that begins at this very moment is in it, too
     since = Span(span).start_of(since)

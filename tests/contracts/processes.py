@@ -124,6 +124,30 @@ def fork(url: str) -> None:
     desk.close()
 
 
+def fork_and_close(url: str) -> None:
+    """Use a store, fork, use it in both, and close it in the parent while the child goes on."""
+    import os
+
+    desk = _desk(url)
+    desk.issue(name="before")
+    _ready()
+    (child_used, used), (parent_closed, closed) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        desk.issue(name="while both use it")
+        os.write(used, b".")
+        os.read(parent_closed, 1)
+        secret = desk.issue(name="after the parent closed it").secret
+        assert desk.verify(secret).allowed
+        desk.close()
+        os._exit(0)
+    os.read(child_used, 1)
+    desk.close()
+    os.write(closed, b".")
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+
+
 if __name__ == "__main__":
     import warnings
 

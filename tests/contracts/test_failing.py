@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import QueuePool
 
 from keydesk import Desk, Reason, open_desk
 from keydesk.errors import KeydeskError, StoreUnavailable
 from keydesk.stores import engines
+from keydesk.stores.engines import transaction
 from keydesk.stores.sql import SqlStore
 from keydesk.testing.stores import all_events
 
@@ -74,6 +77,59 @@ def test_first_appends_of_processes_at_once(url: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork_after_use(url: str) -> None:
     assert run_together([start("fork", url)]) == ["42"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_whose_parent_closes_its_desk(url: str) -> None:
+    """SQLite removes its log with the last connection: with inherited locks, the child's would not count as one."""
+    run_together([start("fork_and_close", url)])
+    desk = open_desk({"KEYDESK_STORE": url})
+    names = [key.name for key in desk.list_keys().keys]
+    assert names == ["after the parent closed it", "while both use it", "before"]
+    assert desk.usage().totals() == {"allowed": 1}
+    desk.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_waits_for_what_another_thread_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the thread of the meter does. The child would have its lock of SQLite, and nobody who gives it back."""
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.1)
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/keys.db"})
+    store = desk.store
+    assert isinstance(store, SqlStore)
+    secret = desk.issue(name="x").secret
+    began, asked = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with transaction(store.engine) as connection:
+            connection.execute(text("UPDATE keydesk_keys SET description = 'written'"))
+            began.set()
+            asked.wait(10)
+
+    pool = store.engine.pool
+    assert isinstance(pool, QueuePool)
+    checkedout = pool.checkedout
+    monkeypatch.setattr(pool, "checkedout", lambda: [asked.set(), checkedout()][1])
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert began.wait(10)
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            desk.verify(secret)
+            desk.issue(name="by the child")
+            desk.close()
+            status = 0
+        finally:
+            os._exit(status)
+    asked.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert desk.usage().totals() == {"allowed": 1}
+    assert {key.description for key in desk.list_keys(text="x").keys} == {"written"}
+    desk.close()
 
 
 # A server that goes away

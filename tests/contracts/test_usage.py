@@ -403,6 +403,35 @@ def test_add_while_a_key_is_changed(database: SqlStore) -> None:
     assert all(key.last_used_at is not None for key in map(database.find_key, [key.id for key in keys]) if key)
 
 
+def test_add_of_two_workers_at_midnight(database: SqlStore) -> None:
+    """One used these keys before and those after it, the other those before and these after: no row is in both days."""
+    keys = [new_key() for _ in range(200)]
+    database.add(map(issued, keys))
+    ids = sorted(key.id for key in keys)
+    barrier, errors = threading.Barrier(2), []
+
+    def count(before: list[str], after: list[str]) -> None:
+        for day in range(1, 31):
+            midnight = START.replace(hour=0) + day * DAY
+            barrier.wait(30)
+            try:
+                batch = {entry(midnight - MINUTE, key_id): 1 for key_id in before}
+                database.usage.add(Batch({**batch, **{entry(midnight, key_id): 1 for key_id in after}}))
+            except StoreUnavailable as error:
+                errors.append(error)
+
+    threads = [
+        threading.Thread(target=count, args=halves) for halves in ((ids[:100], ids[100:]), (ids[100:], ids[:100]))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    found = [database.find_key(key_id) for key_id in ids]
+    assert {key.last_used_at for key in found if key} == {START.replace(hour=0) + 30 * DAY}
+
+
 def test_copy_of_an_older_database_is_upgraded(tmp_path: Path) -> None:
     """From the revision before this one, with keys in it."""
     from alembic import command

@@ -59,7 +59,7 @@ class SqliteLimiter:
         self._began_at: int | None = None  # of the clock of this machine's start, by the time of day; microseconds
         self._takes = 0
         self._swept: dict[str, str] = {"windows": "", "pools": ""}
-        at_fork(self, SqliteLimiter._leave)
+        at_fork(self, SqliteLimiter._leave, close=SqliteLimiter.close)  # why: see forks.py
 
     def take(self, claims: Sequence[Claim], pools: Sequence[Pool] = (), *, cost: int = 1, test: bool = False) -> Taken:
         """See `Limiter.take`.

@@ -53,7 +53,7 @@ class BufferedMeter:
     def count(self, key_id: str, outcome: str, now: datetime) -> None:
         """See `Meter.count`."""
         end, minute = self._current
-        if now >= end:
+        if not minute <= now < end:  # clocks are set back, too
             minute = self._turn(now)
         self._requests.append((key_id, outcome, minute))
         if len(self._requests) >= FULL:
@@ -62,14 +62,14 @@ class BufferedMeter:
     def count_mistake(self, mistake: Mistake, client_address: str | None, now: datetime) -> None:
         """See `Meter.count_mistake`."""
         end, minute = self._current
-        if now >= end:
+        if not minute <= now < end:
             minute = self._turn(now)
         self._mistakes.append((mistake, (client_address or "")[:MAX_ADDRESS_CHARACTERS], minute))
         if len(self._mistakes) >= FULL:
             self.writer.settle()
 
     def _turn(self, now: datetime) -> datetime:
-        """Go on to the minute of a moment, and return its beginning."""
+        """Go to the minute of a moment, and return its beginning."""
         minute = Span.MINUTE.start_of(now)
         self._current = (minute + Span.MINUTE.length, minute)
         self.writer.start()

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, Pool, SingletonThreadPool, StaticPool
+from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 
 from ..errors import SettingsError, StoreUnavailable
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 5  # to reach a server, to be given a connection of the pool, and to wait for SQLite's lock
 ANSWER_SECONDS = 2  # the longest a request waits for an answer of a server, and then for a connection to it
+FORK_SECONDS = 1  # the longest a fork waits for what other threads have begun
 POOL_CONNECTIONS = 5
 POOL_OVERFLOW = 50
 
@@ -178,6 +179,20 @@ def leave_pool(engine: Engine) -> Pool:
     inherited = engine.pool
     engine.dispose(close=False)
     return inherited
+
+
+def close_pool(engine: Engine) -> None:
+    """Close the connections of a SQLite engine of ours before a fork, once nobody uses them: the meter's thread, say.
+
+    A transaction that goes on during the fork would hold its lock in the child, where nobody ends it.
+    """
+    pool, pause = engine.pool, 0.001
+    assert isinstance(pool, QueuePool)
+    for _ in range(int(FORK_SECONDS / pause)):
+        if not pool.checkedout():
+            break
+        threading.Event().wait(pause)
+    engine.dispose()
 
 
 @contextmanager

@@ -32,7 +32,8 @@ class ReadConnections:
         self.engine = engine
         self._own = own
         self._idle: deque[Any] = deque()
-        at_fork(self, ReadConnections._forget)
+        sqlite = engine.dialect.name == "sqlite"
+        at_fork(self, ReadConnections._forget, close=ReadConnections.close if own and sqlite else None)
 
     def read(self, sql: str, parameters: Any) -> list[Any]:
         """Return all rows. A connection that turns out to be dead is replaced, once.
@@ -178,7 +179,7 @@ class WatchedRead:
         self._connections = connections
         self._read = read
         self._start()
-        at_fork(self, WatchedRead._forget)
+        at_fork(self, WatchedRead._forget, close=WatchedRead.close)
 
     def _start(self) -> None:
         self._lock = threading.Lock()

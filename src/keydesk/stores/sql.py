@@ -26,7 +26,7 @@ from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Page, Position
 from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, written_behind
-from .engines import answering, for_requests, leave_pool, transaction
+from .engines import answering, close_pool, for_requests, leave_pool, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .reading import PreparedRead, ReadConnections, WatchedRead
 from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row
@@ -67,11 +67,12 @@ class SqlStore:
         self.engine = engine
         self._clock = clock
         self._own = own
-        at_fork(engine, leave_pool)
+        sqlite = engine.dialect.name == "sqlite"
+        at_fork(engine, leave_pool, close=close_pool if own and sqlite else None)
         self._requests = for_requests(engine) if own else engine
         self._connections = ReadConnections(self._requests, own=own)
         self._prepared = False
-        self._in_process = engine.dialect.name == "sqlite"
+        self._in_process = sqlite
         self._by_digest: dict[int, PreparedRead] = {}
         self._moment = moments_of(engine)
         self._insert_keys = BulkInsert(engine, keys)

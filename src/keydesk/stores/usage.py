@@ -122,8 +122,7 @@ class SqlUsage:
         counted = sorted(connection.execute(rows.with_for_update()), key=lambda row: (-row[1], row[0]))
         rest = [row for row in counted if row[0] != OTHERS][TOP_NETWORKS:]
         names = [network for network, _ in rest]
-        for start in range(0, len(names), _IDS_AT_ONCE):
-            part = names[start : start + _IDS_AT_ONCE]
+        for part in _parts(names):
             connection.execute(delete(mistakes).where(*there, mistakes.c.network.in_(part)))
         total = sum(count for _, count in rest)
         self._add_mistakes.run(connection, self._rows([(*group, OTHERS, total)]))
@@ -219,11 +218,20 @@ def note_used(connection: Connection, used: Mapping[str, datetime]) -> None:
     for key_id in sorted(used):
         if KEY_ID.fullmatch(key_id):
             ids[used[key_id]].append(key_id)
+    if len(ids) > 1:
+        # In the order of the ids first, as minutes have another. Within a day two flushes have waited for each other at
+        # its rows already; over midnight they may share none.
+        for part in _parts([key_id for key_id in sorted(used) if KEY_ID.fullmatch(key_id)]):
+            lock = select(keys.c.id).where(keys.c.id.in_(part)).order_by(keys.c.id)
+            connection.execute(lock.with_for_update(key_share=True)).all()
     for at in sorted(ids):
         earlier = or_(keys.c.last_used_at.is_(null()), keys.c.last_used_at < at)
-        for start in range(0, len(ids[at]), _IDS_AT_ONCE):
-            part = ids[at][start : start + _IDS_AT_ONCE]
+        for part in _parts(ids[at]):
             connection.execute(update(keys).where(keys.c.id.in_(part), earlier).values(last_used_at=at))
+
+
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE)]
 
 
 def _within(table: Table, range_: Range) -> tuple[Any, ...]:

@@ -93,11 +93,18 @@ def test_count_by_key_outcome_and_minute(meter: BufferedMeter, store: Store) -> 
     assert type(next(iter(store.batches[0].keys))[3]) is str
 
 
-def test_count_with_a_clock_that_is_set_back_loses_nothing(meter: BufferedMeter, store: Store) -> None:
+def test_count_with_a_clock_that_is_set_back(meter: BufferedMeter, store: Store) -> None:
+    """Else one that was wrong by a year would have a process count for a moment in a year until it is there."""
     for at in (START, START - HOUR, START + 2 * MINUTE, START):
         meter.count("a", "allowed", at)
+        meter.count_mistake("unknown", None, at)
     meter.flush()
-    assert store.total() == 4
+    assert minutes(store) == [
+        (START - HOUR, "allowed", 1),
+        (START, "allowed", 2),
+        (START + 2 * MINUTE, "allowed", 1),
+    ]
+    assert store.mistakes(Range(Span.MINUTE, START, START + MINUTE), 1)[0] == 2
 
 
 def test_flush_of_nothing_writes_nothing(meter: BufferedMeter, store: Store) -> None:
@@ -502,6 +509,28 @@ def test_desk_usage_span_that_fits(desk: Desk) -> None:
     for ago, span in ((47 * HOUR, "minute"), (49 * HOUR, "hour"), (91 * DAY, "day")):
         assert desk.usage(since=START - ago, until=START - ago + HOUR).range.span == span
     assert desk.usage(since=START - HOUR, span=Span.DAY).range.since == START.replace(hour=0)
+
+
+def test_desk_usage_span_that_fits_what_was_said_a_moment_before(desk: Desk, clock: ManualClock) -> None:
+    """As the command line does, which asks the clock before the desk does."""
+    clock.advance(59.5)
+    for back, span in ((2 * HOUR, "minute"), (48 * HOUR, "hour")):
+        since = clock.now() - back
+        clock.advance(0.001)
+        report = desk.usage(since=since)
+        assert report.range.span == span
+        assert desk.mistakes(since=report.range.since).range == report.range
+
+
+def test_desk_usage_span_that_is_kept_as_long_as_set(clock: ManualClock) -> None:
+    settings = {"KEYDESK_USAGE_MINUTES_KEPT_HOURS": 1, "KEYDESK_USAGE_HOURS_KEPT_DAYS": 1}
+    desk = open_desk({"KEYDESK_STORE": "memory://", **settings}, clock=clock)
+    for back, span in ((HOUR, "minute"), (2 * HOUR, "hour"), (24 * HOUR, "hour"), (48 * HOUR, "day")):
+        assert desk.usage(since=START - back).range.span == span
+    assert (
+        desk.top_keys(since=START - 2 * HOUR).range.span == desk.mistakes(since=START - 2 * HOUR).range.span == "hour"
+    )
+    desk.close()
 
 
 @pytest.mark.parametrize(
