@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from . import changes, explain
@@ -33,7 +32,7 @@ from .keys.record import (
     parse_fields,
     parse_text,
 )
-from .keys.scopes import Requirement
+from .keys.scopes import requirement_of
 from .lookup import StoreFinder
 from .ports import Change, KeyFilter, KeyFinder, KeyStore, Limiter, Meter, Page, UsageStore, WritableKeyStore
 from .terms import Terms
@@ -110,7 +109,7 @@ class Desk:
         Raises:
             InvalidField: A scope asked for is none, or the cost is out of range. Nothing a client sends raises.
         """
-        requirement = _requirement(scopes, any_of)
+        requirement = requirement_of(scopes, any_of)
         return self.verifier.verify(secret, requirement, client_address, cost=check_cost(cost), test=test)
 
     def require(
@@ -146,7 +145,7 @@ class Desk:
         Raises:
             InvalidField: A scope asked for is none.
         """
-        requirement = _requirement(scopes, any_of)
+        requirement = requirement_of(scopes, any_of)
         return explain.explain(self.store, self.mint, self.clock, secret, requirement, client_address)
 
     # Changing
@@ -584,22 +583,6 @@ class Desk:
         if self.limiter is not None:
             self.limiter.close()
         self.store.close()
-
-
-def _requirement(scopes: Iterable[str], any_of: Iterable[str]) -> Requirement:
-    if isinstance(scopes, str) or isinstance(any_of, str):  # and not its letters
-        return Requirement(scopes, any_of)
-    return requirement_of(tuple(scopes), tuple(any_of))
-
-
-@lru_cache(maxsize=1024)
-def requirement_of(scopes: tuple[str, ...], any_of: tuple[str, ...]) -> Requirement:
-    """Return the requirement of these scopes, checked once.
-
-    Raises:
-        InvalidField: One of them is no scope, or holds a `*`.
-    """
-    return Requirement(scopes, any_of)
 
 
 def _name_of(by: Key | None, actor: str) -> str:

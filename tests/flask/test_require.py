@@ -120,13 +120,13 @@ def test_require_head(shop: Rig) -> None:
     assert shop.status("/any", shop.secret(), method="HEAD") == 200
 
 
-@pytest.mark.parametrize("cost", [0, -1, 1_000_001, True, 1.5, "1", None])
+@pytest.mark.parametrize("cost", [-1, 1_000_001, True, 1.5, "1", None])
 def test_require_cost_out_of_range(rig: Rig, cost: object) -> None:
     with pytest.raises(InvalidField, match="cost"):
         rig.keys.require(cost=cost)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("cost", [1, 1_000_000])
+@pytest.mark.parametrize("cost", [0, 1, 1_000_000])
 def test_require_cost_in_range(rig: Rig, cost: int) -> None:
     rig.keys.require(cost=cost)
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from keydesk.errors import InvalidField
 from keydesk.events import encode_details
-from keydesk.keys.limits import MAX_COUNT, MAX_WINDOW_SECONDS, Limit, Period, Quota, parse_limit, parse_quota
+from keydesk.keys.limits import (
+    MAX_COUNT,
+    MAX_LIMIT_COUNT,
+    MAX_WINDOW_SECONDS,
+    Limit,
+    Period,
+    Quota,
+    parse_limit,
+    parse_quota,
+)
 from keydesk.keys.networks import Networks
 from keydesk.keys.record import parse_fields
 from keydesk.keys.scopes import Scopes
@@ -191,7 +200,7 @@ def test_networks_take_any_text(text: str, address: str | None) -> None:
 
 # Limits
 
-limits = st.builds(Limit, st.integers(1, MAX_COUNT), st.integers(1, MAX_WINDOW_SECONDS))
+limits = st.builds(Limit, st.integers(1, MAX_LIMIT_COUNT), st.integers(1, MAX_WINDOW_SECONDS))
 quotas = st.builds(Quota, st.integers(1, MAX_COUNT), st.sampled_from(Period))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from keydesk.environment import read_environment, unknown_names
 from keydesk.errors import MAX_PROBLEMS, SettingsError
+from keydesk.keys.limits import Limit
 from keydesk.settings import (
     NAMES,
     SETTINGS,
@@ -42,6 +43,9 @@ def test_defaults() -> None:
         "max_staleness": None,
         "outage_grace": 300,
         "cache_keys": 10_000,
+        "limiter": "",
+        "limiter_failure": "open",
+        "default_limits": (),
         "usage_flush": 2,
         "usage_minutes_kept": 48,
         "usage_hours_kept": 90,
@@ -69,6 +73,14 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("KEYDESK_OUTAGE_GRACE_SECONDS", 0, 0),
     ("KEYDESK_CACHE_KEYS", "0", 0),
     ("KEYDESK_CACHE_KEYS", 5.0, 5),
+    ("KEYDESK_LIMITER", "memory://", "memory://"),
+    ("KEYDESK_LIMITER", "sqlite:////var/lib/app/limits.db", "sqlite:////var/lib/app/limits.db"),
+    ("KEYDESK_LIMITER", " redis+cluster://a:7000 ", "redis+cluster://a:7000"),
+    ("KEYDESK_LIMITER_FAILURE", "Closed", "closed"),
+    ("KEYDESK_LIMITER_FAILURE", "", "open"),
+    ("KEYDESK_DEFAULT_LIMITS", "100/minute, 10000/day", (Limit(100, 60), Limit(10_000, 86_400))),
+    ("KEYDESK_DEFAULT_LIMITS", ["5 per 10 seconds"], (Limit(5, 10),)),
+    ("KEYDESK_DEFAULT_LIMITS", "", ()),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0.5, 0.5),
     ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", "72", 72),
     ("KEYDESK_USAGE_HOURS_KEPT_DAYS", 1, 1),
@@ -129,6 +141,19 @@ BAD: list[tuple[str, Any]] = [
     ("KEYDESK_CACHE_KEYS", 1.5),
     ("KEYDESK_CACHE_KEYS", 10**7),
     ("KEYDESK_CACHE_KEYS", [1]),
+    ("KEYDESK_LIMITER", 5),
+    ("KEYDESK_LIMITER", "memory"),
+    ("KEYDESK_LIMITER", "memory://x"),
+    ("KEYDESK_LIMITER", "sqlite://"),
+    ("KEYDESK_LIMITER", "sqlite:///"),
+    ("KEYDESK_LIMITER", "sqlite://limits.db"),
+    ("KEYDESK_LIMITER", "memcached://a"),
+    ("KEYDESK_LIMITER", "redis://a\nb"),
+    ("KEYDESK_LIMITER_FAILURE", "ajar"),
+    ("KEYDESK_LIMITER_FAILURE", 5),
+    ("KEYDESK_DEFAULT_LIMITS", "100"),
+    ("KEYDESK_DEFAULT_LIMITS", ["100/fortnight"]),
+    ("KEYDESK_DEFAULT_LIMITS", 5),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0),
     ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", 0),
     ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", 721),
@@ -241,7 +266,6 @@ def test_names_of_others_are_passed_over() -> None:
 
 # Settings that another version has, and what Kubernetes makes of services called keydesk and keydesk-store.
 NOT_NEAR = [
-    "KEYDESK_LIMITER", "KEYDESK_LIMITER_FAILURE", "KEYDESK_DEFAULT_LIMITS",
     "KEYDESK_PORT", "KEYDESK_SERVICE_HOST", "KEYDESK_SERVICE_PORT", "KEYDESK_SERVICE_PORT_HTTP", "KEYDESK_PORT_80_TCP",
     "KEYDESK_PORT_80_TCP_PROTO", "KEYDESK_PORT_80_TCP_PORT", "KEYDESK_PORT_80_TCP_ADDR", "KEYDESK_STORE_SERVICE_HOST",
     "KEYDESK_STORE_PORT", "KEYDESK_STORE_PORT_80_TCP",
@@ -373,14 +397,14 @@ def test_file_with_a_name_in_another_form(tmp_path: Path, name: str, near: str) 
 
 def test_file_with_names_of_others(tmp_path: Path) -> None:
     path = tmp_path / "keydesk.toml"
-    path.write_text('hunter-two-hush = "User 1"\nKEYDESK_CONFIG = "x"\nKEYDESK_LIMITER = "x"\nKEYDESK_REALM = ""\n')
+    path.write_text('hunter-two-hush = "User 1"\nKEYDESK_CONFIG = "x"\nKEYDESK_ZZZZZZ = "x"\nKEYDESK_REALM = ""\n')
     with pytest.raises(SettingsError) as caught:
         read(read_environment({"KEYDESK_CONFIG": str(path)}))
     problems = [problem.replace(str(path), "FILE") for problem in caught.value.problems]
     assert problems[:3] == [
         "entry 1 of the file FILE is no setting; take it out, or write it under [API_KEYS] if it is a key",
         "KEYDESK_CONFIG is read from the environment only; take it out of the file FILE",
-        "KEYDESK_LIMITER in the file FILE is no setting of this version; take it out",
+        "KEYDESK_ZZZZZZ in the file FILE is no setting of this version; take it out",
     ]
     assert problems[3].startswith("KEYDESK_REALM ")
     assert len(problems) == 4

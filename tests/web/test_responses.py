@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from keydesk import Allowed, Denied, Desk, Reason
+from keydesk.claims import Standing, Taken
 from keydesk.testing import ManualClock
-from keydesk.web.responses import Answers, expiry_notice
+from keydesk.web.responses import Answers, expiry_notice, rate_limit_headers
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 ANSWERS = Answers(realm="api", header="X-API-Key")
@@ -24,6 +25,8 @@ TABLE: dict[Reason, tuple[int, str, list[str]]] = {
     Reason.DISABLED: (401, "Unauthorized", [f'{BEARER}, error="invalid_token"']),
     Reason.NETWORK_DENIED: (403, "Forbidden", []),
     Reason.SCOPE_DENIED: (403, "Forbidden", [f'{BEARER}, error="insufficient_scope", scope="orders:write"']),
+    Reason.RATE_LIMITED: (429, "Too Many Requests", []),
+    Reason.QUOTA_EXCEEDED: (429, "Too Many Requests", []),
     Reason.UNAVAILABLE: (503, "Service Unavailable", []),
 }
 
@@ -122,6 +125,37 @@ def test_answer_headers_are_header_safe(reason: Reason, desk: Desk) -> None:
     for name, value in ANSWERS.answer(_denied(reason, desk)).headers:
         assert (name + value).isascii()
         assert (name + value).isprintable()
+
+
+# Limits
+
+
+STANDINGS = (Standing("100/minute", 100, 60, 57, 20.2), Standing("5/10 seconds per view", 5, 10, 0, 3.0))
+
+
+def test_limits_on_a_permitted_request() -> None:
+    assert rate_limit_headers(Taken(STANDINGS)) == (
+        ("RateLimit-Policy", '"100/minute";q=100;w=60, "5/10 seconds per view";q=5;w=10'),
+        ("RateLimit", '"100/minute";r=57;t=21, "5/10 seconds per view";r=0;t=3'),
+    )
+    assert rate_limit_headers(Taken()) == ()
+
+
+def test_answer_of_a_limit_that_is_used_up() -> None:
+    answer = ANSWERS.answer(Denied(Reason.RATE_LIMITED, taken=Taken(STANDINGS, ("5/10 seconds per view",), 2.1)))
+    problem = json.loads(answer.body)
+    assert problem["violated_policies"] == ["5/10 seconds per view"]
+    assert problem["detail"] == "This key has used up 5/10 seconds per view. Try again in 3 seconds."
+    headers = dict(answer.headers)
+    assert headers["Retry-After"] == "3"
+    assert headers["RateLimit"] == '"100/minute";r=57;t=21, "5/10 seconds per view";r=0;t=3'
+    assert headers["RateLimit-Policy"].startswith('"100/minute";q=100;w=60, ')
+
+
+def test_answer_of_a_request_that_costs_more_than_its_limit() -> None:
+    answer = ANSWERS.answer(Denied(Reason.RATE_LIMITED, taken=Taken(STANDINGS, ("100/minute",), None)))
+    assert "Retry-After" not in dict(answer.headers)
+    assert "none will pass" in answer.detail
 
 
 # API-Key-Expires

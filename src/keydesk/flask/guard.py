@@ -46,6 +46,7 @@ class Guard:
 
         Raises:
             AccessDenied: Refused, and the application has an error handler that takes it.
+            RuntimeError: A decorator hides the limits of the view from the guard around it.
         """
         request = real_request()
         if request.method == "OPTIONS" and not self.settings.protect_options:

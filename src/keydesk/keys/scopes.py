@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from ..errors import InvalidField
 from .secret import shown
@@ -126,3 +127,19 @@ def _requirements(name: str, scopes: Iterable[str]) -> tuple[str, ...]:
     if isinstance(scopes, str):
         raise InvalidField(name, f"must be a list of scopes; write [{shown(scopes, 140)}]")
     return tuple(dict.fromkeys(parse_requirement(scope) for scope in scopes))
+
+
+def requirement_of(scopes: Iterable[str], any_of: Iterable[str]) -> Requirement:
+    """Return the requirement of these scopes, checked once.
+
+    Raises:
+        InvalidField: One of them is no scope, or holds a `*`; or a text stands for a list.
+    """
+    if isinstance(scopes, str) or isinstance(any_of, str):  # and not its letters
+        return Requirement(scopes, any_of)
+    return _requirement_of(tuple(scopes), tuple(any_of))
+
+
+@lru_cache(maxsize=1024)
+def _requirement_of(scopes: tuple[str, ...], any_of: tuple[str, ...]) -> Requirement:
+    return Requirement(scopes, any_of)

@@ -30,7 +30,7 @@ class FailoverLimiter:
         self._local = local
         self._monotonic = clock.monotonic
         self._ask_again_at: float | None = None  # while it is away
-        self._problem = LimiterUnavailable("the limiter has not answered; try again in a moment")
+        self._problem = ""
         self.failures = 0
 
     @property
@@ -62,7 +62,7 @@ class FailoverLimiter:
 
     def _note_failure(self, error: LimiterUnavailable) -> None:
         self.failures += 1
-        self._problem = error
+        self._problem = str(error)
         if self._ask_again_at is None:
             instead = "each worker counts alone" if self._local else "keys with limits are refused"
             logger.error("Keydesk's limiter is away, and %s: %s", instead, error)
@@ -70,7 +70,7 @@ class FailoverLimiter:
 
     def _instead(self, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool) -> Taken:
         if self._local is None:
-            raise self._problem
+            raise LimiterUnavailable(self._problem)
         return self._local.take(claims, pools, cost=cost, test=test)
 
     def checks(self) -> list[Check]:

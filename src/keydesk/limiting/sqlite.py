@@ -75,7 +75,7 @@ class SqliteLimiter:
         except BaseException as error:
             connection.close()  # and with it ends the transaction
             if isinstance(error, sqlite3.Error):
-                raise self._unavailable(error) from None
+                raise LimiterUnavailable(self._problem(error)) from None
             raise
         if len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
@@ -157,7 +157,7 @@ class SqliteLimiter:
         except (sqlite3.Error, OSError) as error:
             if connection is not None:
                 connection.close()
-            raise self._unavailable(error) from None
+            raise LimiterUnavailable(self._problem(error)) from None
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
@@ -183,11 +183,9 @@ class SqliteLimiter:
         except OSError:  # no Linux; to the minute, as this moves while the time of day is corrected
             return str((self._clock.now().timestamp() - self._clock.monotonic()) // 60)
 
-    def _unavailable(self, error: Exception) -> LimiterUnavailable:
+    def _problem(self, error: Exception) -> str:
         first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        return LimiterUnavailable(
-            f"the limiter's file {self.path} cannot be used: {first_line}; mend that, or set KEYDESK_LIMITER to another"
-        )
+        return f"the limiter's file {self.path} cannot be used: {first_line}; mend that, or name another limiter"
 
     def _leave(self) -> Any:
         """Leave the connections to the parent of a forked process; return them."""
@@ -236,6 +234,9 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
     """Execute a statement, again and again for a second while others have the file.
 
     SQLite's own waiting grows to a tenth of a second a time, while others come and go within microseconds.
+
+    Raises:
+        LimiterUnavailable: They still have it.
     """
     for _ in range(PAUSES):
         try:
@@ -246,4 +247,4 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
             threading.Event().wait(random.uniform(0, 2 * PAUSE_SECONDS))  # noqa: S311 - so that no two keep step
         else:
             return
-    raise sqlite3.OperationalError("other workers have it all the time")
+    raise LimiterUnavailable("other workers had the limiter's file for a second; set KEYDESK_LIMITER to a server")

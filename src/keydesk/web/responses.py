@@ -111,7 +111,7 @@ class Answers:
         if denied.reason in _DETAILS_WITH_DATE:
             since = denied.since.isoformat(timespec="seconds") if denied.since else "an unknown date"
             return _DETAILS_WITH_DATE[denied.reason].format(since)
-        return self._details[denied.reason]
+        return self._details.get(denied.reason, "This key has used up a limit.")
 
     def _challenges(self, denied: Denied) -> tuple[str, ...]:
         status = _STATUS[denied.reason]

@@ -20,7 +20,7 @@ from keydesk.keys.limits import Limit, Period, Quota, parse_limit, parse_quota
         ("7/24 hours", Limit(7, 86400), "7/day"),
         ("7/366 days", Limit(7, 366 * 86400), "7/366 days"),
         (" 100 / MINUTE ", Limit(100, 60), "100/minute"),
-        ("1000000000000/day", Limit(10**12, 86400), "1000000000000/day"),
+        ("4294967295/day", Limit(2**32 - 1, 86400), "4294967295/day"),
         ("0100/minutes", Limit(100, 60), "100/minute"),
     ],
 )

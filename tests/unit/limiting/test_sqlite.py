@@ -1,0 +1,148 @@
+"""Limits in a file of SQLite: several workers, a machine that went down, files that are not what they should be."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from keydesk.errors import LimiterUnavailable
+from keydesk.limiting import sqlite
+from keydesk.limiting.sqlite import SqliteLimiter
+from keydesk.testing import ManualClock
+from keydesk.testing.limiters import claim, credits_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "limits.db"
+
+
+@pytest.fixture
+def limiter(path: Path, clock: ManualClock) -> Iterator[SqliteLimiter]:
+    limiter = SqliteLimiter(path, clock)
+    yield limiter
+    limiter.close()
+
+
+def _another(path: Path, clock: ManualClock, machine: str, monkeypatch: pytest.MonkeyPatch) -> SqliteLimiter:
+    """Return what a worker opens after the machine has started anew."""
+    boot_id = path.with_name(machine)
+    boot_id.write_text(machine)
+    monkeypatch.setattr(sqlite, "_BOOT_ID", boot_id)
+    return SqliteLimiter(path, clock)
+
+
+def test_file_is_made_for_its_owner_when_it_is_needed(limiter: SqliteLimiter, path: Path) -> None:
+    assert not path.exists()
+    limiter.take([claim(5)])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_workers_count_together(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
+    other = SqliteLimiter(path, clock)
+    outcomes = [bool(each.take([claim(3)], [credits_of(1)]).violated) for each in (limiter, other) * 2]
+    assert outcomes == [False, False, False, True]
+    assert other.take([], [credits_of()], test=True).held == (1,)
+    other.close()
+
+
+def test_counts_outlive_the_machine_and_credits_do_not(
+    limiter: SqliteLimiter, path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of what was written last may not have reached the disk: spent credits would be there again."""
+    limiter.take([claim(5)], [credits_of(10)], cost=4)
+    limiter.close()
+    later = ManualClock(clock.now())
+    later.advance(30)
+    later._monotonic = 5.0  # which begins anew with the machine
+    again = _another(path, later, "second", monkeypatch)
+    taken = again.take([claim(5)], [credits_of()], test=True, cost=0)
+    assert (taken.standings[0].remaining, taken.held) == (1, (0,))
+    assert taken.standings[0].reset_seconds == pytest.approx(60 - 30, abs=2)
+    again.close()
+
+
+def test_time_of_day_that_is_set_changes_nothing(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
+    limiter.take([claim(5)], cost=5)
+    clock._now = clock._now.replace(year=2031)
+    other = SqliteLimiter(path, clock)
+    assert other.take([claim(5)]).violated
+    other.close()
+
+
+def test_machine_without_a_boot_id(path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_BOOT_ID", path / "none")
+    first, second = SqliteLimiter(path, clock), SqliteLimiter(path, clock)
+    first.take([claim(5)], [credits_of(2)])
+    clock.advance(1000)
+    assert second.take([], [credits_of()]).held == (0,)
+    first.close()
+    second.close()
+
+
+def test_what_has_ended_is_removed(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
+    for number in range(500):
+        limiter.take([claim(5, 10, f"{{{number}}}key")], [credits_of(1, f"{{{number}}}quota", 10)])
+    clock.advance(20)
+    for _ in range(64 * 10):
+        limiter.take([claim(10**6, 60)])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM windows").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM pools").fetchone() == (0,)
+
+
+def test_refused_and_tested_requests_write_nothing(limiter: SqliteLimiter, path: Path) -> None:
+    limiter.take([claim(5)], cost=6)
+    limiter.take([claim(5)], test=True)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM windows").fetchone() == (0,)
+
+
+def test_counter_takes_at_most_256_bytes(limiter: SqliteLimiter, path: Path) -> None:
+    limiter.take([claim(5)])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT length(name) + length(counter) + 8 FROM windows").fetchone()[0] <= 256
+
+
+def test_worker_that_keeps_the_file_to_itself(
+    limiter: SqliteLimiter, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "PAUSES", 3)
+    limiter.take([claim(5)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LimiterUnavailable, match="other workers had the limiter's file"):
+            limiter.take([claim(5)])
+    assert limiter.take([claim(5)]).standings[0].remaining == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 100, b"SQLite format 3\0" + b"\0" * 4080])
+def test_file_that_is_something_else(path: Path, clock: ManualClock, content: bytes) -> None:
+    path.write_bytes(content)
+    limiter = SqliteLimiter(path, clock)
+    if content:
+        with pytest.raises(LimiterUnavailable, match=r"limits\.db cannot be used: .*; mend that"):
+            limiter.take([claim(5)])
+        assert not limiter.checks()[0].passed
+    else:
+        assert not limiter.take([claim(5)]).violated
+        assert limiter.checks()[0].passed
+    limiter.close()
+
+
+def test_folder_that_is_not_there(tmp_path: Path, clock: ManualClock) -> None:
+    with pytest.raises(LimiterUnavailable, match="No such file"):
+        SqliteLimiter(tmp_path / "none" / "limits.db", clock).take([claim(5)])
+
+
+def test_counter_that_somebody_changed(limiter: SqliteLimiter, path: Path) -> None:
+    limiter.take([claim(5)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE windows SET counter = 'x'")
+    with pytest.raises(LimiterUnavailable, match="delete it"):
+        limiter.take([claim(5)])
