@@ -84,7 +84,7 @@ def settle(
             if cost > most:
                 wait = None
             elif wait is not None:
-                wait = max(wait, _seconds_until(_steps_until(counter, over), seconds, now))
+                wait = max(wait, seconds_until(_steps_until(counter, over), seconds, now))
     violated += [pool.policy for pool, credits_ in zip(pools, held, strict=True) if credits_ < cost]
     if not violated and not test:
         for counter in counters:
@@ -107,7 +107,7 @@ def _standing(claim: Claim, counter: Counter, now: int) -> Standing:
     # The first step in which something was taken, without looking at one after the other.
     rest = len(counter[_OLDEST:].tobytes().lstrip(b"\0"))
     steps = SLOTS - (rest + 3) // 4 + 1
-    return Standing(policy, most, seconds, max(0, most - used), _seconds_until(steps, seconds, now))
+    return Standing(policy, most, seconds, max(0, most - used), seconds_until(steps, seconds, now))
 
 
 def _steps_until(counter: Counter, amount: int) -> int:
@@ -121,7 +121,7 @@ def _steps_until(counter: Counter, amount: int) -> int:
     return steps
 
 
-def _seconds_until(steps: int, window_seconds: int, now: int) -> float:
+def seconds_until(steps: int, window_seconds: int, now: int) -> float:
     """Return how long it is until so many steps have begun."""
     length = window_seconds * STEP_MICROSECONDS
     return (steps * length - now % length) / 1_000_000
