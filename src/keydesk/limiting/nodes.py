@@ -8,6 +8,7 @@ and greenlets.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ ANSWER_SECONDS = 0.25
 KEPT_CONNECTIONS = 64  # for each server; as many requests at once find one ready
 
 _SLOTS = 16384  # of a cluster
+_ASKED_FOR_SLOTS = 2
 _PORT = 6379
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"})
 _SCHEMES = {  # (with TLS, a cluster)
@@ -71,6 +73,10 @@ class Address:
         return f"{self.scheme}://{host}:{self.port}" + ("" if self.cluster else f"/{self.database}")
 
 
+class _Unusable(Exception):
+    """A URL cannot be used. Says why, after the name of the setting."""
+
+
 def parse_url(text: str) -> Address:
     """Return what a URL says. No message repeats any of it: where it cannot be read, a password may be anywhere.
 
@@ -78,45 +84,50 @@ def parse_url(text: str) -> Address:
         SettingsError: The URL cannot be used.
     """
     try:
+        return _read_url(text)
+    except _Unusable as problem:
+        raise SettingsError([f"KEYDESK_LIMITER {problem}"]) from None
+
+
+def _read_url(text: str) -> Address:
+    try:
         url = urlsplit(text)
         host, port = url.hostname, url.port
         (host or "").encode("idna")
         options: dict[str, Any] = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query)))
     except ValueError:  # a port that is no number, a bracket that is not closed, a host with too long a name
-        raise _wrong(
+        raise _Unusable(
             f"cannot be read; {_EXAMPLE}. In a password, write %2F for /, %3F for ?, %23 for # and %40 for @"
         ) from None
     if url.scheme not in _SCHEMES:
-        raise _wrong(f"begins with none of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}; {_EXAMPLE}")
+        raise _Unusable(f"begins with none of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}; {_EXAMPLE}")
     tls, cluster = _SCHEMES[url.scheme]
     if not host:
-        raise _wrong(f"names no host; {_EXAMPLE}")
+        raise _Unusable(f"names no host; {_EXAMPLE}")
     database = url.path.strip("/") or "0"
     if not (database.isascii() and database.isdigit()) or url.fragment:
-        raise _wrong(
+        raise _Unusable(
             "has something other than the number of a database after its host; in a password, write %2F for /, "
             "%3F for ? and %23 for #"
         )
     if cluster and int(database):
-        raise _wrong("names a database of a cluster, which has only number 0; leave it out")
+        raise _Unusable("names a database of a cluster, which has only number 0; leave it out")
     if options.keys() - (_TLS_OPTIONS if tls else frozenset()):
-        raise _wrong(
+        raise _Unusable(
             f"has options other than {', '.join(sorted(_TLS_OPTIONS))}, which go with rediss://, valkeys:// and "
             "rediss+cluster://; take them out. In a password, write %3F for ?"
         )
     if options.get("ssl_cert_reqs", "required") not in ("required", "none"):
-        raise _wrong("has an ssl_cert_reqs other than required and none")
+        raise _Unusable("has an ssl_cert_reqs other than required and none")
     if url.username and not url.password:
-        raise _wrong("has a user and no password; where it is the password, write a colon before it: redis://:...@host")
+        raise _Unusable(
+            "has a user and no password; where it is the password, write a colon before it: redis://:...@host"
+        )
     if tls:
         options["ssl_check_hostname"] = options.get("ssl_cert_reqs") != "none"
     if url.password:
         options |= {"username": unquote(url.username or "") or None, "password": unquote(url.password)}
     return Address(url.scheme, host, port or _PORT, int(database), tls, cluster, options)
-
-
-def _wrong(problem: str) -> SettingsError:
-    return SettingsError([f"KEYDESK_LIMITER {problem}"])
 
 
 class Node:
@@ -290,7 +301,8 @@ class Cluster:
         """See `Servers.of_key`.
 
         Raises:
-            RedisError: No server has it, or none says which.
+            ClusterDownError: No server has it.
+            RedisError: No server says which has it.
         """
         slots = self._slots or self._learn()
         node = slots[key_slot(key)]
@@ -306,8 +318,9 @@ class Cluster:
     def moved(self, key: bytes, place: Place) -> Node:
         """See `Servers.moved`. Only this slot is noted: the others will be heard of in the same way."""
         node = self.at(place)
-        if self._slots is not None:
-            self._slots[key_slot(key)] = node
+        slots = self._slots  # another thread may forget them meanwhile
+        if slots is not None:
+            slots[key_slot(key)] = node
         return node
 
     def failed(self, node: Node) -> None:
@@ -317,20 +330,17 @@ class Cluster:
         node.drop_idle()
 
     def _learn(self) -> list[Node | None]:
-        """Ask for the slots: two servers at most, so that the wait has an end; first one that did not just fail."""
-        known = list(self._nodes.values())
-        others = [node for node in known if node is not self._last_failed]
-        seed = self.at(self._seed)
-        candidates = [*others, *([] if seed in others else [seed])]
-        for node in candidates[:2]:
+        """Ask two servers for the slots at most, so that the wait has an end; last the one that failed just now."""
+        self.at(self._seed)
+        asked = list(self._nodes.values())
+        random.shuffle(asked)  # where several are gone, somebody finds one that is not
+        asked.sort(key=lambda node: node is self._last_failed)
+        problem: RedisError = ClusterDownError("no server says which has which slots")
+        for node in asked[:_ASKED_FOR_SLOTS]:
             try:
                 answer = node.ask((b"CLUSTER", b"SLOTS"))
             except RedisError as error:
-                problem = error
-                self._last_failed = node
-                # It goes to the end: who asks next begins with another.
-                self._nodes.pop(node.place, None)
-                self._nodes[node.place] = node
+                problem, self._last_failed = error, node
                 continue
             slots: list[Node | None] = [None] * _SLOTS
             for first, last, primary, *_ in answer:

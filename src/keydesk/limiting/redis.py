@@ -135,7 +135,7 @@ class RedisLimiter:
         problem = f"the limiter {self._address} does not answer: {first_line}"
         if isinstance(error, AuthenticationError):
             return problem, "Look at the user and the password in KEYDESK_LIMITER."
-        if isinstance(error, NoPermissionError) or "NOPERM" in first_line:
+        if isinstance(error, NoPermissionError) or "ACL failure" in first_line:  # in the script
             return problem, "Allow its user EVALSHA, EVAL, TIME, MGET, SET, DEL and INFO, and the keys keydesk:*."
         if isinstance(error, OutOfMemoryError):
             return problem, "Give the server more memory."
