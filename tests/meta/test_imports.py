@@ -25,7 +25,7 @@ ALLOWED = {
     "keydesk.cli": {"click", "rich", "yaml"},
 }
 HEAVY = {"flask", "werkzeug", "jinja2", "blinker", "click", "sqlalchemy", "alembic", "rich", "yaml", "psycopg",
-         "pymysql", "pytest", "hypothesis", "asyncio"}  # fmt: skip
+         "pymysql", "redis", "pytest", "hypothesis", "asyncio"}  # fmt: skip
 
 
 def test_import_contracts() -> None:

@@ -100,8 +100,7 @@ def _standings(claims: Sequence[Claim], counters: Sequence[Counter], now: int) -
     for (policy, _, most, seconds), counter in zip(claims, counters, strict=True):
         used = counter[_SUM]
         if used:
-            length = seconds * STEP_MICROSECONDS
-            reset = ((counter[_FIRST] + 1) * length - now % length) / 1_000_000
+            reset = seconds_until(counter[_FIRST] + 1, seconds, now)
             standings.append(Standing(policy, most, seconds, most - used if used < most else 0, reset))
         else:
             standings.append(Standing(policy, most, seconds, most, seconds))
@@ -116,11 +115,17 @@ def _seconds_until_all(claims: Sequence[Claim], counters: Sequence[Counter], now
         if cost > claim.most:
             return None
         if over > 0:
-            length, steps = claim.window_seconds * STEP_MICROSECONDS, 0
+            steps = 0
             for left in counter[_OLDEST:]:
                 steps += 1
                 over -= left
                 if over <= 0:
                     break
-            wait = max(wait, (steps * length - now % length) / 1_000_000)
+            wait = max(wait, seconds_until(steps, claim.window_seconds, now))
     return wait
+
+
+def seconds_until(steps: int, window_seconds: int, now: int) -> float:
+    """Return how long it is until so many steps have begun."""
+    length = window_seconds * STEP_MICROSECONDS
+    return (steps * length - now % length) / 1_000_000
