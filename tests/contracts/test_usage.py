@@ -19,7 +19,7 @@ from keydesk.ports import KeyStore, UsageStore
 from keydesk.stores import usage as sql_usage
 from keydesk.stores.engines import open_engine
 from keydesk.stores.memory import MemoryStore
-from keydesk.stores.schema import metadata, mistakes
+from keydesk.stores.schema import REVISIONS, metadata, mistakes
 from keydesk.stores.sql import SqlStore
 from keydesk.testing import START, ManualClock, new_key
 from keydesk.testing.stores import issued
@@ -451,7 +451,7 @@ def test_copy_of_an_older_database_is_upgraded(tmp_path: Path) -> None:
     store.close()
     shutil.copy(tmp_path / "keys.db", tmp_path / "copy.db")
     copy = SqlStore(open_engine(f"sqlite:///{tmp_path}/copy.db"), ManualClock(), own=True)
-    assert copy.upgrade() == ("0001", "0002")
+    assert copy.upgrade() == ("0001", REVISIONS[-1])
     assert copy.find_key(key.id) == key
     copy.usage.add(Batch({entry(START, key.id): 1}))
     found = copy.find_key(key.id)

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 VERSION_TABLE = "keydesk_version"
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -204,6 +204,21 @@ mistakes = Table(
     Column("mistake", _code(16), primary_key=True),
     Column("network", _code(64), primary_key=True),
     Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+# What was leased of each quota in each of its periods. A quota in total has one period, which never ends.
+quotas = Table(
+    "keydesk_quotas",
+    metadata,
+    Column("holder", _words(210), primary_key=True),  # `key:` and an id, or `owner:` and an owner
+    Column("period", _code(8), primary_key=True),
+    Column("zone", _code(64), primary_key=True),
+    Column("start_at", Moment, primary_key=True),
+    Column("leased", BigInteger, nullable=False),
+    Column("refilled", BigInteger, nullable=False),  # on top of the quota
+    Column("told_percent", Integer, nullable=False),  # that an event has told of: 0, 80 or 100
     sqlite_with_rowid=False,
     **_OPTIONS,
 )
