@@ -100,6 +100,7 @@ def build_desk(
         usage=usage,
         kept=kept,
         limiter=limiter,
+        quotas=getattr(store, "quotas", None),
         terms=Terms(settings.default_limits),
     )
 

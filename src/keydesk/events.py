@@ -105,6 +105,20 @@ class KeyDeleted(Event):
     __slots__ = ()
 
 
+class QuotaReached(Event):
+    """So much of a quota was handed out. `details`: `quota`, `percent` (80 or 100), `period_start_at`."""
+
+    kind = "quota.reached"
+    __slots__ = ()
+
+
+class QuotaRefilled(Event):
+    """Credits were added to a quota, for the period that runs. `details`: `quota`, `credits`, `period_start_at`."""
+
+    kind = "quota.refilled"
+    __slots__ = ()
+
+
 KINDS: dict[str, type[Event]] = {
     kind.kind: kind
     for kind in (
@@ -117,6 +131,8 @@ KINDS: dict[str, type[Event]] = {
         KeyRevoked,
         KeyPruned,
         KeyDeleted,
+        QuotaReached,
+        QuotaRefilled,
     )
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from .allowances import Account, Allowance
 from .claims import Claim, Pool, Taken
 from .decision import Allowed, Check
 from .errors import InvalidField
@@ -225,13 +226,14 @@ class Found:
 
     `always` is the decision about it where neither time nor place can change that, scopes aside; else None. It is
     made once, and a request that needs it touches little else of a key that was not used for a while. `claims` are
-    its limits, once somebody has asked for them.
+    its limits and `allowances` its quotas, once somebody has asked for them.
     """
 
     key: Key
     secret: Secret
     always: Allowed | None = field(init=False)
     claims: tuple[Claim, ...] | None = field(init=False, default=None)
+    allowances: tuple[Allowance, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         key, secret = self.key, self.secret
@@ -295,6 +297,74 @@ class Limiter(Protocol):
 
     def close(self) -> None:
         """Give back connections and files. The limiter cannot be used afterwards."""
+        ...
+
+
+class Balance(NamedTuple):
+    """What has become of a quota in one period.
+
+    Attributes:
+        leased: How many credits were handed out to limiters, spent or not.
+        refilled: How many there are on top of the quota.
+        told_percent: Of what an event has told: 0, 80 or 100.
+    """
+
+    leased: int
+    refilled: int
+    told_percent: int
+
+
+@runtime_checkable
+class QuotaStore(Protocol):
+    """A store that hands out the credits of quotas. Every method may be called from any thread.
+
+    What was leased is written down for good before it is handed out, so no crash of anybody brings it back: it can be
+    lost, and never be handed out twice.
+    """
+
+    def lease(self, account: Account, count: int, least: int) -> tuple[int, Balance]:
+        """Hand out credits of a quota: at least so many, or none.
+
+        Args:
+            account: Which.
+            count: The size of the quota.
+            least: How many are needed; 1 or more. A part of what is left is handed out on top, so that not every
+                request has to come here.
+
+        Returns:
+            How many were handed out, and the balance after that.
+
+        Raises:
+            StoreUnavailable: The store does not answer. What was handed out, if anything, is lost.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def balance(self, account: Account) -> Balance:
+        """Return what was handed out.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def tell(self, account: Account, percent: int, event: Event) -> None:
+        """Write an event that so much was handed out, unless one has told of as much in this period.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def refill(self, account: Account, credits_: int, event: Event) -> Balance:
+        """Add credits to this period and write the event, both or neither. Return the balance after that.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
         ...
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from .allowances import Allowance
 from .claims import Claim
-from .keys.limits import Limit
+from .keys.limits import Limit, Quota
 from .keys.record import Key
 
 
@@ -37,6 +38,15 @@ class Terms:
     def claims_of(self, key: Key) -> tuple[Claim, ...]:
         """Return what each request of a key asks of its limits."""
         return tuple(_claims(key.limits or self._default_limits, f"{_home(key)}{key.id}"))
+
+    def allowances_of(self, key: Key) -> tuple[Allowance, ...]:
+        """Return the quotas that the requests of a key are taken from: of two for one period, the smaller."""
+        smallest: dict[tuple[str, str], Quota] = {}
+        for quota in key.quotas:
+            period = (str(quota.period), quota.zone)
+            if period not in smallest or quota.count < smallest[period].count:
+                smallest[period] = quota
+        return tuple(Allowance(quota, f"key:{key.id}", _home(key)) for quota in smallest.values())
 
     def claims_in_view(self, key: Key, own: tuple[Claim, ...], view: ViewLimits) -> tuple[Claim, ...]:
         """Return what a request of a key asks in one view: of the key's limits and of the view's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+from .allowances import Allowance
 from .claims import Claim
 from .clock import Clock
 from .decision import Allowed, Decision, Denied, Reason
@@ -12,7 +13,8 @@ from .errors import LimiterUnavailable, StoreError
 from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
-from .ports import KeyFinder, Limiter, Meter
+from .ports import KeyFinder, Meter
+from .quotas import Credits, reason_of
 from .terms import Terms, ViewLimits
 from .usage import ALLOWED
 
@@ -37,11 +39,11 @@ class Verifier:
         secret_format: SecretFormat,
         clock: Clock,
         meter: Meter | None = None,
-        limiter: Limiter | None = None,
+        credits_: Credits | None = None,
         terms: Terms | None = None,
     ) -> None:
         self._finder = finder
-        self._limiter = limiter
+        self._credits = credits_
         self._terms = terms or Terms()
         self._meter = meter
         self._secret_format = secret_format
@@ -86,28 +88,38 @@ class Verifier:
             decision = self.judge(found.key, found.secret, requirement, client_address, now)
         elif requirement is not ANY_KEY:
             decision = check_scopes(found.key, found.secret, requirement) or decision
-        if self._limiter is not None and isinstance(decision, Allowed):
+        if self._credits is not None and isinstance(decision, Allowed):
             claims = found.claims
             if claims is None:
+                found.allowances = self._terms.allowances_of(found.key)
                 claims = found.claims = self._terms.claims_of(found.key)
             if view is not None:
                 claims = self._terms.claims_in_view(found.key, claims, view)
-            if claims:
-                decision = self._take(self._limiter, decision, claims, cost, test)
+            if claims or found.allowances:
+                decision = self._take(self._credits, decision, claims, found.allowances, cost, test, now)
         if self._meter is not None and not test:
             self._meter.count(found.key.id, decision.reason or ALLOWED, now)
         return decision
 
-    def _take(self, limiter: Limiter, allowed: Allowed, claims: tuple[Claim, ...], cost: int, test: bool) -> Decision:
-        """Take a request from all limits of a key that may make it, or from none."""
+    def _take(
+        self,
+        credits_: Credits,
+        allowed: Allowed,
+        claims: tuple[Claim, ...],
+        allowances: tuple[Allowance, ...],
+        cost: int,
+        test: bool,
+        now: datetime,
+    ) -> Decision:
+        """Take a request from all limits and quotas of a key that may make it, or from none."""
         key, secret = allowed.key, allowed.secret
         try:
-            taken = limiter.take(claims, cost=cost, test=test)
-        except LimiterUnavailable as error:
+            taken = credits_.take(key, claims, allowances, cost=cost, test=test, now=now)
+        except (LimiterUnavailable, StoreError) as error:
             logger.error("Keydesk cannot count requests: %s", error)
             return Denied(Reason.UNAVAILABLE, key, secret.hint)
         if taken.violated:
-            return Denied(Reason.RATE_LIMITED, key, secret.hint, taken=taken)
+            return Denied(reason_of(taken), key, secret.hint, taken=taken)
         return Allowed(key, secret, taken)
 
     def judge(

@@ -12,6 +12,7 @@ from flask import Blueprint
 from flask.views import MethodView
 
 from keydesk import InvalidField
+from keydesk.errors import StoreUnavailable
 from keydesk.flask import LimitExceeded
 
 from .rig import Rig
@@ -300,3 +301,68 @@ def test_applications_that_share_a_limiter_share_no_view(new_rig: Callable[..., 
     rigs[0].clock.advance(62)
     rigs[0].desk.update(rigs[0].desk.list_keys().keys[0].id, limits=["4/hour"])
     assert [_statuses(rig, "/", secret, 1) for rig in rigs] == [[200], [200]]
+
+
+# Quotas
+
+
+def test_quota_used_up(shop: Rig) -> None:
+    secret = shop.secret(quotas=["3/day"], limits=["100/minute"])
+    assert _statuses(shop, "/", secret, 4) == [200, 200, 200, 429]
+    answer = shop.call("/", secret)
+    problem = answer.get_json()
+    assert (problem["reason"], problem["violated_policies"]) == ("quota_exceeded", ["3/day quota"])
+    assert answer.headers["Retry-After"] == str(12 * 3600)
+    assert answer.headers["RateLimit"].startswith('"100/minute";r=97;t=')
+
+
+def test_quota_in_total_names_no_time(shop: Rig) -> None:
+    secret = shop.secret(quotas=["1/total"])
+    assert _statuses(shop, "/", secret, 2) == [200, 429]
+    answer = shop.call("/", secret)
+    assert "Retry-After" not in answer.headers
+    assert "RateLimit" not in answer.headers
+    assert answer.get_json()["detail"] == "This key has used up 1/total quota."
+
+
+@pytest.fixture
+def model(rig: Rig) -> Rig:
+    @rig.app.get("/answer/<int:most>/<int:used>")
+    @rig.keys.require(cost=0)
+    def answer(most: int, used: int) -> str:
+        with rig.keys.reserve(most) as reservation:
+            if used > most:
+                raise RuntimeError("the model broke off")
+            reservation.settle(used)
+        return "42"
+
+    rig.app.config["PROPAGATE_EXCEPTIONS"] = False
+    rig.app.config["TESTING"] = False
+    return rig
+
+
+def test_reservation_in_a_view(model: Rig) -> None:
+    secret = model.secret(quotas=["1000/day"])
+    assert model.status("/answer/900/100", secret) == 200
+    assert model.status("/answer/900/901", secret) == 500
+    assert model.status("/answer/900/900", secret) == 200
+    answer = model.call("/answer/1/1", secret)
+    assert (answer.status_code, answer.get_json()["reason"]) == (429, "quota_exceeded")
+    assert answer.headers["Retry-After"]
+
+
+def test_reservation_while_the_store_is_away(model: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = model.secret(quotas=["1000/day"])
+
+    def fail(*_: object) -> None:
+        raise StoreUnavailable("it is away")
+
+    monkeypatch.setattr(model.desk.store, "lease", fail)
+    answer = model.call("/answer/9/1", secret)
+    assert (answer.status_code, answer.get_json()["reason"]) == (503, "unavailable")
+
+
+def test_reservation_without_a_key(rig: Rig) -> None:
+    rig.app.get("/")(lambda: rig.keys.reserve(1))
+    with pytest.raises(RuntimeError, match="no key on this request"):
+        rig.call("/")

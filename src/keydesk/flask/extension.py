@@ -17,6 +17,7 @@ from ..clock import Clock
 from ..desk import Desk
 from ..keys.limits import parse_limit
 from ..keys.scopes import Requirement
+from ..quotas import Reservation
 from ..redaction import RedactSecrets
 from ..settings import survey_settings
 from ..web.credentials import CredentialReader
@@ -127,6 +128,22 @@ class Keydesk:
         if not limits or callable(limits[0]):
             raise TypeError('Write @keys.limit("10/minute"), with one limit or several.')
         return _guarding(Access(Requirement(), limits=tuple(map(parse_limit, limits))))
+
+    def reserve(self, credits_: int) -> Reservation:
+        """Take credits from the quotas of the key of this request, for work whose cost is known afterwards.
+
+        See `QuotaDesk.reserve`. On a view of its own price write `@keys.require(cost=0)`.
+
+        Args:
+            credits_: The most that the work can cost; 0 to 1,000,000.
+
+        Raises:
+            LimitExceeded: A quota has not as many left. The answer is a 429.
+            StoreUnavailable: Nobody can say at the moment. The answer is a 503.
+            InvalidField: The number is out of range.
+            RuntimeError: There is no key on this request.
+        """
+        return _guard().reserve(credits_)
 
     def optional(self, view: V) -> V:
         """Let callers without a key into a view too. A wrong key is still refused; `current_key` is there or falsy."""

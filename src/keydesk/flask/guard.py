@@ -9,8 +9,10 @@ from typing import Any
 from flask import Flask, Request, Response, after_this_request
 from werkzeug.routing import Rule
 
-from ..decision import Allowed, Decision, Denied
+from ..decision import Allowed, Decision, Denied, Reason, Refused
 from ..desk import Desk
+from ..errors import LimiterUnavailable, StoreError
+from ..quotas import Reservation
 from ..settings import Settings
 from ..terms import ViewLimits
 from ..verifier import MISSING
@@ -18,7 +20,7 @@ from ..web.credentials import CredentialReader
 from ..web.responses import Answers, expiry_notice, rate_limit_headers
 from .access import Access, access_of, is_bare
 from .current import find_allowed, real_request, set_allowed
-from .exceptions import EXCEPTIONS, AccessDenied, response_of
+from .exceptions import EXCEPTIONS, AccessDenied, LimitExceeded, StoreUnavailable, response_of
 from .signals import key_accepted, key_denied
 
 logger = logging.getLogger("keydesk")
@@ -135,6 +137,33 @@ class Guard:
             _add_headers(tuple(h for h in answer.headers if h[0] not in about_body), status=answer.status)
             raise exception(denied, answer)
         return response_of(answer)
+
+    def reserve(self, credits_: int) -> Reservation:
+        """Take credits from the quotas of the key of this request.
+
+        Raises:
+            LimitExceeded: A quota has not as many left.
+            StoreUnavailable: The store or the limiter does not answer.
+            InvalidField: The number is out of range.
+            RuntimeError: There is no key on this request.
+        """
+        request = real_request()
+        allowed = find_allowed(request)
+        if allowed is None:
+            raise RuntimeError("There is no key on this request. Put @keys.require(cost=0) on the view.")
+        denied: Denied
+        try:
+            return self.desk.quotas.reserve(allowed.key, credits_)
+        except Refused as refused:
+            denied = refused.decision
+            exception: type[LimitExceeded | StoreUnavailable] = LimitExceeded
+        except (StoreError, LimiterUnavailable) as error:
+            logger.error("Keydesk cannot take credits: %s", error)
+            denied, exception = Denied(Reason.UNAVAILABLE, allowed.key, allowed.secret.hint), StoreUnavailable
+        _log(request, denied)
+        if key_denied.receivers:
+            key_denied.send(self.app, decision=denied)
+        raise exception(denied, self.answers.answer(denied))
 
     def _is_handled(self, request: Request, exception: type[AccessDenied]) -> bool:
         """Return whether an error handler of the application would take this exception.

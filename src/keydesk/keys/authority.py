@@ -49,4 +49,4 @@ def _as_tight(mine: Limit, theirs: Limit) -> bool:
 
 
 def _as_small(mine: Quota, theirs: Quota) -> bool:
-    return mine.count <= theirs.count and mine.period == theirs.period
+    return mine.count <= theirs.count and (mine.period, mine.zone) == (theirs.period, theirs.zone)

@@ -1,10 +1,12 @@
-"""Room keys: limits and quotas, as people write them: `100/minute`, `5 per 10 seconds`, `10000/month`."""
+"""Room keys: limits and quotas, as people write them: `100/minute`, `5 per 10 seconds`, `10000/month Europe/Rome`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from ..errors import InvalidField
 from .secret import shown
@@ -16,10 +18,12 @@ MAX_LIMIT_COUNT = 2**32 - 1  # counters hold no more
 MAX_WINDOW_SECONDS = 366 * 86_400
 
 MAX_CHARACTERS = 64
+UTC_ZONE = "UTC"
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _FLAGS = re.IGNORECASE | re.ASCII  # without ASCII, `ſecond` would be a second in another case
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _LIMIT = re.compile(r"(\d{1,13})\s*(?:/|\bper\b)\s*(?:(\d{1,9})\s*)?(second|minute|hour|day)s?", _FLAGS)
-_QUOTA = re.compile(r"(\d{1,13})\s*(?:/|\bper\b|\bin\b)\s*(day|month|total)", _FLAGS)
+_QUOTA = re.compile(r"(\d{1,13})\s*(?:/|\bper\b|\bin\b)\s*(day|month|total)(?:\s+([A-Za-z0-9_+/-]{1,40}))?", _FLAGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +52,28 @@ class Period(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """At most `count` requests in each calendar period."""
+    """At most `count` requests in each calendar period of a time zone, by its IANA name; in total there is but one."""
 
     count: int
     period: Period
+    zone: str = UTC_ZONE
 
     def __str__(self) -> str:
-        return f"{self.count}/{self.period}"
+        return f"{self.count}/{self.period}" + (f" {self.zone}" if self.zone != UTC_ZONE else "")
+
+    def period_at(self, moment: datetime) -> tuple[datetime, datetime | None]:
+        """Return when the period began that a moment lies in, and when the next begins; None where there is none."""
+        if self.period is Period.TOTAL:
+            return _BEGINNING, None
+        zone = ZoneInfo(self.zone)
+        first = moment.astimezone(zone).date()
+        if self.period is Period.MONTH:
+            first = first.replace(day=1)
+        following = first + timedelta(days=1 if self.period is Period.DAY else 31)
+        if self.period is Period.MONTH:
+            following = following.replace(day=1)
+        start, end = (datetime.combine(day, time(), zone).astimezone(UTC) for day in (first, following))
+        return start, end
 
 
 def check_cost(cost: object) -> int:
@@ -83,12 +102,22 @@ def parse_limit(text: str) -> Limit:
 
 
 def parse_quota(text: str) -> Quota:
-    """Return the quota written as `10000/day`, `10000/month` or `10000/total`.
+    """Return the quota written as `10000/day`, `10000/month Europe/Rome` or `10000/total`; without a zone it is UTC's.
 
     Raises:
-        InvalidField: Another shape, or a count of zero or over 10**12.
+        InvalidField: Another shape, a count of zero or over 10**12, or a time zone that is not known here.
     """
     match = _QUOTA.fullmatch(text.strip()) if len(text) <= MAX_CHARACTERS else None
-    if match and 0 < int(match[1]) <= MAX_COUNT:
-        return Quota(int(match[1]), Period(match[2].lower()))
+    if match and 0 < int(match[1]) <= MAX_COUNT and not (match[3] and match[2].lower() == Period.TOTAL):
+        return Quota(int(match[1]), Period(match[2].lower()), _parse_zone(match[3]) if match[3] else UTC_ZONE)
     raise InvalidField("quotas", f"{shown(text, 64)} is not a quota; write 10000/day, 10000/month or 10000/total")
+
+
+def _parse_zone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError, see below; a folder of zones is an OSError
+        problem = f"{shown(name, 40)} is no time zone; write one such as Europe/Rome, or none for UTC"
+    except KeyError:
+        problem = f"the time zone {shown(name, 40)} is not known here; correct it, or install tzdata"
+    raise InvalidField("quotas", problem)

@@ -18,7 +18,17 @@ from typing import TypeAlias
 
 from ..clock import Clock
 from ..errors import StoreError, StoreUnavailable
-from ..events import ChainedEvent, KeyDeleted, KeyDisabled, KeyEnabled, KeyPruned, KeyRevoked, KeyUpdated
+from ..events import (
+    ChainedEvent,
+    KeyDeleted,
+    KeyDisabled,
+    KeyEnabled,
+    KeyPruned,
+    KeyRevoked,
+    KeyUpdated,
+    QuotaReached,
+    QuotaRefilled,
+)
 from ..forks import at_fork
 from ..keys.record import Status
 from ..keys.secret import MAX_SECRET_BYTES
@@ -37,7 +47,8 @@ _NEVER = -math.inf
 _NO_ANSWER = "the store has not answered in time; try again in a moment"
 # After these a text that no key had still belongs to none. After any other kind it may.
 _NO_NEW_SECRET = frozenset(
-    kind.kind for kind in (KeyDeleted, KeyDisabled, KeyEnabled, KeyPruned, KeyRevoked, KeyUpdated)
+    kind.kind
+    for kind in (KeyDeleted, KeyDisabled, KeyEnabled, KeyPruned, KeyRevoked, KeyUpdated, QuotaReached, QuotaRefilled)
 )
 
 Token: TypeAlias = bytes

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from ..allowances import Account
 from ..clock import Clock
 from ..decision import Check
 from ..errors import DuplicateSecret, KeyNotFound
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..keys.record import Key
-from ..ports import Change, KeyFilter, Page, Position
+from ..leases import leased_now
+from ..ports import Balance, Change, KeyFilter, Page, Position
 from .index import KeyIndex
 from .paging import check_size
 
@@ -26,6 +28,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._index = KeyIndex()
         self._events: list[ChainedEvent] = []
+        self._balances: defaultdict[Account, Balance] = defaultdict(lambda: Balance(0, 0, 0))
 
     def find_by_digest(self, digests: Sequence[str]) -> Key | None:
         """See `KeyStore.find_by_digest`."""
@@ -133,6 +136,41 @@ class MemoryStore:
             ends = [key.revoked_at, key.expires_at, *(secret.expires_at for secret in key.secrets)]
             if any(end is not None and end < ended_before for end in ends):
                 yield key.id
+
+    # Quotas
+
+    @property
+    def quotas(self) -> MemoryStore:
+        """Where credits are leased: here."""
+        return self
+
+    def lease(self, account: Account, count: int, least: int) -> tuple[int, Balance]:
+        """See `QuotaStore.lease`."""
+        with self._lock:
+            before = self._balances[account]
+            granted = leased_now(before, count, least)
+            after = self._balances[account] = before._replace(leased=before.leased + granted)
+        return granted, after
+
+    def balance(self, account: Account) -> Balance:
+        """See `QuotaStore.balance`."""
+        with self._lock:
+            return self._balances[account]
+
+    def tell(self, account: Account, percent: int, event: Event) -> None:
+        """See `QuotaStore.tell`."""
+        with self._lock:
+            if self._balances[account].told_percent < percent:
+                self._balances[account] = self._balances[account]._replace(told_percent=percent)
+                self._append([event])
+
+    def refill(self, account: Account, credits_: int, event: Event) -> Balance:
+        """See `QuotaStore.refill`."""
+        with self._lock:
+            before = self._balances[account]
+            after = self._balances[account] = Balance(before.leased, before.refilled + credits_, 0)
+            self._append([event])
+        return after
 
     def note_used(self, used: Mapping[str, datetime]) -> None:
         """See `KeyStore.note_used`."""

@@ -28,6 +28,7 @@ from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, written_behind
 from .engines import answering, close_pool, for_requests, leave_pool, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
+from .quotas import SqlQuotas
 from .reading import PreparedRead, ReadConnections, WatchedRead
 from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row
 from .schema import chain_head, events, keys, secrets
@@ -387,7 +388,12 @@ class SqlStore:
                 return
             after = ids[-1]
 
-    # What was counted
+    # What was leased, and what was counted
+
+    @property
+    def quotas(self) -> SqlQuotas:
+        """Where credits are leased: in the same database."""
+        return SqlQuotas(self._requests, self._prepare, self._appending, self._add_events)
 
     @property
     def usage(self) -> SqlUsage:

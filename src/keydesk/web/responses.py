@@ -107,7 +107,7 @@ class Answers:
         if denied.reason is Reason.SCOPE_DENIED:
             return f"This key lacks the scope {', '.join(denied.missing_scopes)}."
         if denied.taken is not None:
-            return f"This key has used up {', '.join(denied.taken.violated)}. {_advice(denied.taken.retry_after)}"
+            return f"This key has used up {', '.join(denied.taken.violated)}.{_advice(denied)}"
         if denied.reason in _DETAILS_WITH_DATE:
             since = denied.since.isoformat(timespec="seconds") if denied.since else "an unknown date"
             return _DETAILS_WITH_DATE[denied.reason].format(since)
@@ -125,10 +125,12 @@ class Answers:
         return (f'{self._bearer}, error="invalid_token"',) if status is HTTPStatus.UNAUTHORIZED else ()
 
 
-def _advice(retry_after: float | None) -> str:
-    if retry_after is None:
-        return "One request costs more than that, so none will pass."
-    return f"Try again in {ceil(retry_after)} seconds."
+def _advice(denied: Denied) -> str:
+    """Return when to try again; of a quota that ends for good there is nothing to say."""
+    assert denied.taken is not None
+    if denied.taken.retry_after is not None:
+        return f" Try again in {ceil(denied.taken.retry_after)} seconds."
+    return " One request costs more than that, so none will pass." if denied.reason is Reason.RATE_LIMITED else ""
 
 
 def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,176 @@
+"""Core: what a desk shows: its keys, its events, and what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from .clock import Clock
+from .errors import KeyNotFound, StoreReadOnly
+from .events import ChainedEvent, ChainReport
+from .keys.record import Key, Status
+from .ports import KeyFilter, KeyStore, Meter, Page, UsageStore, WritableKeyStore
+from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
+
+
+class DeskReader:
+    """The half of a desk that changes nothing."""
+
+    store: KeyStore
+    clock: Clock
+    meter: Meter | None
+    usage_store: UsageStore | None
+    _kept: Kept
+
+    def find_key(self, key_id: str) -> Key | None:
+        """Return the key of this id, or None.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        return self.store.find_key(key_id)
+
+    def get_key(self, key_id: str) -> Key:
+        """Return the key of this id.
+
+        Raises:
+            KeyNotFound: No key has it.
+            StoreUnavailable: The store does not answer.
+        """
+        key = self.store.find_key(key_id)
+        if key is None:
+            raise KeyNotFound(key_id)
+        return key
+
+    def list_keys(
+        self,
+        *,
+        owner: str | None = None,
+        status: Status | None = None,
+        text: str | None = None,
+        idle_since: datetime | None = None,
+        cursor: str | None = None,
+        size: int = 100,
+    ) -> Page:
+        """Return one page of keys, newest first.
+
+        Args:
+            owner, status, text, idle_since: See `KeyFilter`.
+            cursor: `next_cursor` of the page before; None for the first.
+            size: 1 to 1000 keys.
+
+        Raises:
+            InvalidField: A filter, the cursor or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        if idle_since is not None:
+            self._flush()
+        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since)
+        return self.store.list_keys(where, cursor=cursor, size=size)
+
+    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
+        """Return events with numbers above `after`, in order.
+
+        Args:
+            after: A number of an event; 0 for the beginning.
+            key_id: Only those of this key.
+            size: 1 to 1000 events.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreReadOnly: This store has no events.
+            StoreUnavailable: The store does not answer.
+        """
+        return self._writable().list_events(after=after, key_id=key_id, size=size)
+
+    def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
+        """Walk all events and report the first that was changed, removed or inserted.
+
+        Args:
+            progress: Called now and then with the rows read and the rows there are.
+
+        Raises:
+            StoreReadOnly: This store has no events.
+            StoreUnavailable: The store does not answer.
+        """
+        return self._writable().check_chain(progress)
+
+    # What was counted
+
+    def usage(
+        self,
+        key_id: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        span: Span | None = None,
+    ) -> UsageReport:
+        """Return how many requests were allowed and refused, by the minute, the hour or the day.
+
+        What this process counted is in it; what others did within their last interval may not be.
+
+        Args:
+            key_id: Only those of this key; None for all keys.
+            since: From the span on that this moment lies in; aware. None for 24 hours before `until`.
+            until: Up to this moment, without it; aware. None for now.
+            span: What to count by; None for what fits the range. Minutes are kept for 48 hours and hours for 90 days,
+                or as set.
+
+        Raises:
+            InvalidField: The range ends before it begins, has a moment without time zone or over 5000 spans.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
+        self._flush()
+        return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id)) if self.usage_store else ())
+
+    def top_keys(self, *, since: datetime | None = None, until: datetime | None = None, size: int = 10) -> TopReport:
+        """Return the keys that sent the most requests, allowed or refused, with their records.
+
+        Args:
+            since: See `usage`; None for one hour before `until`.
+            until: See `usage`.
+            size: 1 to 1000 keys.
+
+        Raises:
+            InvalidField: The range or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
+        check_top(size)
+        self._flush()
+        total, keys = self.usage_store.top(range_, size) if self.usage_store else (0, [])
+        return TopReport(range_, total, tuple(replace(each, key=self.store.find_key(each.key_id)) for each in keys))
+
+    def mistakes(
+        self, *, since: datetime | None = None, until: datetime | None = None, size: int = 10
+    ) -> MistakeReport:
+        """Return where the texts came from that are no key's: how many from which network.
+
+        Args:
+            since: See `usage`; None for one hour before `until`.
+            until: See `usage`.
+            size: 1 to 1000 networks.
+
+        Raises:
+            InvalidField: The range or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
+        check_top(size)
+        self._flush()
+        total, networks = self.usage_store.mistakes(range_, size) if self.usage_store else (0, [])
+        return MistakeReport(range_, total, tuple(networks))
+
+    def _flush(self) -> None:
+        if self.meter is not None:
+            self.meter.flush()
+
+    def _writable(self) -> WritableKeyStore:
+        if isinstance(self.store, WritableKeyStore):
+            return self.store
+        raise StoreReadOnly(
+            "Keys of this store are kept in a file or in the configuration: change them there. "
+            "To issue, rotate and revoke keys, set KEYDESK_STORE to a database, such as sqlite:///keydesk.db."
+        )
