@@ -85,10 +85,10 @@ class Desk(DeskReader):
         self._kept = kept
         self.limiter = limiter
         self._finder = finder or StoreFinder(store, mint)
-        terms = terms or Terms()
-        credits_ = Credits(limiter, quotas, clock) if limiter else None
-        self.quotas = QuotaDesk(store, quotas, credits_, terms, clock)
-        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, credits_, terms)
+        self._terms = terms or Terms()
+        self._credits = Credits(limiter, quotas, clock) if limiter else None
+        self.quotas = QuotaDesk(store, quotas, self._credits, self._terms, clock)
+        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, self._credits, self._terms)
 
     # Verifying
 
@@ -152,7 +152,9 @@ class Desk(DeskReader):
             InvalidField: A scope asked for is none.
         """
         requirement = requirement_of(scopes, any_of)
-        return explain.explain(self.store, self.mint, self.clock, secret, requirement, client_address)
+        return explain.explain(
+            self.store, self.mint, self.clock, secret, requirement, client_address, self._credits, self._terms
+        )
 
     # Changing
 

@@ -21,9 +21,11 @@ from .keys.scopes import Requirement
 from .keys.secret import SecretFormat, shown
 from .lookup import StoreFinder
 from .ports import KeyStore
+from .quotas import Credits
+from .terms import Terms
 from .verifier import ANY_KEY, Verifier, check_network, check_scopes, check_status
 
-CHECK_NAMES = ("presented", "shape", "known", "status", "network", "scopes")
+CHECK_NAMES = ("presented", "shape", "known", "status", "network", "scopes", "limits")
 
 
 def explain(
@@ -33,6 +35,8 @@ def explain(
     text: str | None,
     requirement: Requirement = ANY_KEY,
     client_address: str | None = None,
+    credits_: Credits | None = None,
+    terms: Terms | None = None,
 ) -> tuple[Decision, list[Check]]:
     """Return the decision about a presented text, and every check behind it.
 
@@ -42,14 +46,17 @@ def explain(
         text: What the client presented.
         requirement: The scopes it would need.
         client_address: Where it would come from; None leaves the network check open.
+        credits_, terms: Of the desk; nothing is taken.
     """
-    decision = Verifier(StoreFinder(store, mint), mint.secret_format, clock).verify(text, requirement, client_address)
+    verifier = Verifier(StoreFinder(store, mint), mint.secret_format, clock, None, credits_, terms)
+    decision = verifier.verify(text, requirement, client_address, test=True)
     checks = [_presented(text)]
     if text:
         pasted = None if decision.key else find_pasted(text, mint.secret_format)
         checks.append(_shape(mint.secret_format, text, pasted))
         if decision.key is not None:
             checks += _about_key(store, mint, clock.now(), decision.key, text, requirement, client_address)
+            checks.append(_limits(store, decision.key, decision))
         elif checks[-1].passed or decision.reason is Reason.UNAVAILABLE:
             checks.append(_unknown(store, mint, text, pasted, decision))
     not_reached = [Check(name, None, "not reached") for name in CHECK_NAMES[len(checks) :]]
@@ -191,6 +198,18 @@ def _scopes(store: KeyStore, key: Key, denied: Denied | None, requirement: Requi
         f"missing: {_needed(lacking, any_of)}; held: {held}",
         fixes.give_more(store, key, "scopes", lacking + any_of[:1]),
     )
+
+
+def _limits(store: KeyStore, key: Key, decision: Decision) -> Check:
+    taken, quotas = decision.taken, "".join(f"; {quota} quota" for quota in key.quotas)
+    if taken is None:
+        if decision.allowed:
+            return Check("limits", True, "none")
+        return Check("limits", None, "not asked, since it would be refused before")
+    left = "; ".join(f"{standing.policy}: {standing.remaining} left" for standing in taken.standings)
+    if not taken.violated:
+        return Check("limits", True, left + quotas if left else quotas.removeprefix("; "))
+    return Check("limits", False, f"used up: {', '.join(taken.violated)}", fixes.wait_or_raise(store, key, taken))
 
 
 def _needed(scopes: Sequence[str], any_of: Sequence[str]) -> str:

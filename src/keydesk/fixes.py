@@ -10,7 +10,9 @@ import re
 import shlex
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from math import ceil
 
+from .claims import Taken
 from .keys.networks import MAX_NETWORKS
 from .keys.record import FIELD_NAMES, Key, KeyFields, Secret
 from .keys.scopes import MAX_SCOPES
@@ -48,6 +50,19 @@ def give_more(store: KeyStore, key: Key, field: str, lacking: Iterable[str]) -> 
         # All of them: `update` replaces a list as a whole.
         return f"keydesk update {key.id} {_options(field, values)}"
     return _edit(store, key, field, values)
+
+
+def wait_or_raise(store: KeyStore, key: Key, taken: Taken) -> str:
+    """Return what to do where limits or quotas of a key are used up."""
+    wait = taken.retry_after
+    when = "wait; " if wait is None else f"wait for {ceil(wait)} seconds; "
+    if wait is None:
+        when = ""
+    if not isinstance(store, WritableKeyStore):
+        return f"{when}or raise its limits in {_place(store, key)}" + _when(_place(store, key))
+    field = "quotas" if any(" quota" in policy for policy in taken.violated) else "limits"
+    values = _options(field, map(str, getattr(key, field)))
+    return f"{when}or give it more, in place of what it has:\nkeydesk update {key.id} {values}".removeprefix("or ")
 
 
 def enable(store: KeyStore, key: Key) -> str:

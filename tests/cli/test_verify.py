@@ -18,7 +18,7 @@ from keydesk.cli import keydesk as command_line
 from keydesk.flask import Keydesk
 from keydesk.testing import ManualClock
 
-NAMES = ["presented", "shape", "known", "status", "network", "scopes"]
+NAMES = ["presented", "shape", "known", "status", "network", "scopes", "limits"]
 
 
 def test_verify_passes(run, desk):
@@ -43,7 +43,7 @@ def test_verify_names_the_missing_scope_and_the_command_that_gives_it(run, desk)
     assert f"keydesk update {issued.key.id} --scope 'orders:*' --scope invoices:read" in result.stdout
     answer = run.json("verify", "--any-of", "a:r", "--any-of", "b:r", stdin=issued.secret, code=1)
     assert answer["reason"] == "scope_denied"
-    assert answer["checks"][-1]["fix"] == f"keydesk update {issued.key.id} --scope 'orders:*' --scope a:r"
+    assert answer["checks"][5]["fix"] == f"keydesk update {issued.key.id} --scope 'orders:*' --scope a:r"
 
 
 def test_verify_names_the_network(run, desk):

@@ -95,7 +95,7 @@ def test_every_failing_check_is_shown_at_once(desk: Desk) -> None:
 def test_nothing_presented(desk: Desk, given: str | None) -> None:
     decision, checks = desk.explain(given)
     assert decision.reason is Reason.MISSING
-    assert [check.passed for check in checks] == [False, None, None, None, None, None]
+    assert [check.passed for check in checks] == [False, None, None, None, None, None, None]
     assert [check.name for check in checks] == NAMES
 
 
@@ -115,7 +115,7 @@ def test_shape_that_cannot_be(desk: Desk, given: str, words: str) -> None:
     assert first_failing(checks) == "shape"
     assert words in checks[1].found
     assert checks[1].fix.startswith("copy the secret again")
-    assert [check.passed for check in checks[2:]] == [None] * 4
+    assert [check.passed for check in checks[2:]] == [None] * 5
 
 
 def test_unknown_secret(desk: Desk) -> None:
@@ -245,7 +245,7 @@ def test_full_lists_are_not_to_be_made_longer(desk: Desk) -> None:
     scopes, networks = [f"a:b{n}" for n in range(200)], [f"10.0.0.{n}" for n in range(100)]
     issued = desk.issue(name="x", scopes=scopes, networks=networks)
     _, checks = desk.explain(issued.secret, scopes=["c:d"], client_address="203.0.113.7")
-    for check, words in zip(checks[4:], ("100 networks", "200 scopes"), strict=True):
+    for check, words in zip(checks[4:6], ("100 networks", "200 scopes"), strict=True):
         assert words in check.fix
         assert "keydesk" not in check.fix
 
@@ -325,3 +325,40 @@ def test_network_fix_for_no_address_opens_nothing() -> None:
         (network,) = [check for check in checks if check.name == "network"]
         assert not network.passed
         assert "update" not in network.fix
+
+
+# Limits
+
+
+def test_limits_are_looked_at_and_nothing_is_taken(desk: Desk) -> None:
+    issued = desk.issue(name="x", limits=["2/minute"], quotas=["5/day"])
+    for _ in range(5):
+        decision, checks = desk.explain(issued.secret)
+        assert decision.allowed
+    assert (checks[-1].name, checks[-1].found) == ("limits", "2/minute: 2 left; 5/day quota")
+    assert desk.explain(desk.issue(name="y").secret)[1][-1].found == "none"
+
+
+def test_limit_that_is_used_up(desk: Desk) -> None:
+    issued = desk.issue(name="x", limits=["1/minute"], quotas=["1/total"])
+    desk.verify(issued.secret)
+    decision, checks = desk.explain(issued.secret)
+    assert decision.reason is Reason.RATE_LIMITED
+    assert (checks[-1].passed, checks[-1].found) == (False, "used up: 1/minute")
+    assert checks[-1].fix.splitlines()[1] == f"keydesk update {issued.key.id} --limit 1/minute"
+    assert "wait for" in checks[-1].fix
+
+
+def test_quota_that_is_used_up(desk: Desk) -> None:
+    issued = desk.issue(name="x", quotas=["1/total"])
+    desk.verify(issued.secret)
+    decision, checks = desk.explain(issued.secret)
+    assert decision.reason is Reason.QUOTA_EXCEEDED
+    assert checks[-1].fix == f"give it more, in place of what it has:\nkeydesk update {issued.key.id} --quota 1/total"
+
+
+def test_limits_of_a_key_that_is_refused_before(desk: Desk) -> None:
+    issued = desk.issue(name="x", limits=["1/minute"])
+    desk.disable(issued.key.id)
+    _, checks = desk.explain(issued.secret)
+    assert (checks[-1].passed, checks[-1].found) == (None, "not asked, since it would be refused before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .crediting import quotas, refill
 from .doctor import doctor
 from .ending import delete, disable, enable, revoke
 from .history import events
@@ -27,6 +28,8 @@ COMMANDS: tuple[click.Command, ...] = (
     delete,
     verify,
     usage,
+    quotas,
+    refill,
     events,
     import_,
     prune,

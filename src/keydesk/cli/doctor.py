@@ -104,7 +104,7 @@ def _desk_checks(run: Run) -> list[Check]:
     """Return what the desk shows of itself, or everything that keeps it from being opened."""
     try:
         with run.open_desk() as desk:
-            checks = desk.store.checks()
+            checks = [*desk.store.checks(), *(desk.limiter.checks() if desk.limiter else ())]
             wrong = {check.name for check in checks if check.passed is False}
             looks = {"digests": _digests, "expiry": _expiring, "events": _chain}
             if "store" not in wrong:

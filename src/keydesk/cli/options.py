@@ -11,8 +11,6 @@ from .types import FieldValue
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NOT_ENFORCED = "Kept with the key; not enforced yet in this version."
-
 NAME = FieldValue("name", "name")
 _OWNER = FieldValue("owner", "owner")
 _DESCRIPTION = FieldValue("description", "text")
@@ -33,8 +31,12 @@ def about_options(function: F) -> F:
 def list_options(function: F) -> F:
     """Add the options that may be given several times: `--scope`, `--network`, `--limit` and `--quota`."""
     for name, kind, text in (
-        ("--quota", _QUOTA, f"So many requests per calendar period, such as 10000/month. {NOT_ENFORCED}"),
-        ("--limit", _LIMIT, f"So many requests per time, such as 100/minute. {NOT_ENFORCED}"),
+        (
+            "--quota",
+            _QUOTA,
+            "So many requests per calendar period, such as 10000/month, 500/day Europe/Rome or 10000/total.",
+        ),
+        ("--limit", _LIMIT, "So many requests in any window of that length, such as 100/minute or 5 per 10 seconds."),
         (
             "--network",
             _NETWORK,

@@ -38,6 +38,10 @@ def _another(path: Path, clock: ManualClock, machine: str, monkeypatch: pytest.M
 
 
 def test_file_is_made_for_its_owner_when_it_is_needed(limiter: SqliteLimiter, path: Path) -> None:
+    """And not by who only looks: root, perhaps."""
+    assert limiter.checks()[0].passed
+    assert limiter.take([claim(5)], [credits_of()], test=True).violated == ("1000/month",)
+    assert limiter.take([claim(5)], test=True, cost=6).violated == ("5/60",)
     assert not path.exists()
     limiter.take([claim(5)])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
