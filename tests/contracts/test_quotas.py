@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from keydesk.allowances import Account
 from keydesk.events import QuotaReached, QuotaRefilled
@@ -140,3 +142,34 @@ def test_event_of_a_quota_changes_no_key(store: WritableKeyStore, quotas: QuotaS
     quotas.lease(MONTH, 10, 10)
     quotas.tell(MONTH, 100, replace(reached(100)))
     assert {row.event.kind for row in store.list_events()} <= _NO_NEW_SECRET
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def server_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+def test_row_that_somebody_makes_at_that_moment_is_locked_before_it_is_read(server_url: str) -> None:
+    """Three workers need the first credits of a period. Without the lock the last to write hands out again what the
+    one before it did. (SQLite lets one write at a time.)"""
+    stores = [SqlStore(open_engine(server_url), ManualClock(), own=True) for _ in range(3)]
+    stores[0].upgrade()
+    first, second, third = (store.quotas for store in stores)
+    handed_out, seen = [], [""]
+
+    def meanwhile(_connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE keydesk_quotas") and not cursor.rowcount and not handed_out:
+            handed_out.append(second.lease(MONTH, 100, 3)[0])
+            seen[0] = "unlocked"
+        elif statement.startswith("SELECT") and seen[0] == "unlocked":
+            seen[0] = ""
+            handed_out.append(third.lease(MONTH, 100, 5)[0])
+        elif statement.startswith("UPDATE"):
+            seen[0] = "locked"
+
+    event.listen(stores[0]._requests, "after_cursor_execute", meanwhile)
+    handed_out.append(first.lease(MONTH, 100, 7)[0])
+    assert first.balance(MONTH).leased == sum(handed_out)
+    assert len(handed_out) >= 2
+    for store in stores:
+        store.close()

@@ -58,9 +58,7 @@ class SqlQuotas:
         with answering(self._engine):
             leased = self._lease(account, count, least)
             if leased is None:
-                # In a transaction of its own: others may make the row at the same moment.
-                with suppress(IntegrityError), transaction(self._engine) as connection:
-                    connection.execute(insert(quotas).values(_new_row(account)))
+                self._make(account)
                 leased = self._lease(account, count, least)
         assert leased is not None
         return leased
@@ -110,20 +108,21 @@ class SqlQuotas:
             SchemaMismatch: The tables are not those of this version.
         """
         self._prepare(create=True)
+        with answering(self._engine):
+            self._make(account)
         with self._appending() as (connection, link):
             before = _locked(connection, account)
-            if before is None:
-                connection.execute(insert(quotas).values(_new_row(account)))
-                before = _NOTHING
+            assert before is not None
             after = Balance(before.leased, before.refilled + credits_, 0)
             values = {"refilled": after.refilled, "told_percent": 0}
             connection.execute(update(quotas).where(*_is(account)).values(values))
             self._add_events(connection, link([event]))
             return after
 
-
-def _new_row(account: Account) -> dict[str, Any]:
-    return {**account._asdict(), **_NOTHING._asdict()}
+    def _make(self, account: Account) -> None:
+        """Make the row of a period, unless it is there. In a transaction of its own: others may do so as well."""
+        with suppress(IntegrityError), transaction(self._engine) as connection:
+            connection.execute(insert(quotas).values({**account._asdict(), **_NOTHING._asdict()}))
 
 
 def _is(account: Account) -> tuple[Any, ...]:
@@ -141,5 +140,6 @@ def _locked(connection: Connection, account: Account) -> Balance | None:
 
     A write that changes nothing: SQLite locks with its first one, and would refuse it after a read of the same row.
     """
-    connection.execute(update(quotas).where(*_is(account)).values(leased=quotas.c.leased))
-    return _balance(connection, account)
+    found = connection.execute(update(quotas).where(*_is(account)).values(leased=quotas.c.leased)).rowcount
+    # Where it found none, one may be there by now; but that is not locked, and two would hand out the same credits.
+    return _balance(connection, account) if found else None
