@@ -32,6 +32,7 @@ def new_key(given: KeyFields, secret: Secret, now: datetime, key_id: str | None 
         owner=given.owner,
         description=given.description,
         environment=given.environment,
+        plan=given.plan,
         scopes=given.scopes,
         networks=given.networks,
         limits=given.limits,
@@ -192,7 +193,7 @@ def _details_of(key: Key) -> dict[str, Any]:
         "environment": str(key.environment),
         "hint": key.secrets[0].hint,
     }
-    for name in ("description", "scopes", "networks", "limits", "quotas", "expires_at"):
+    for name in ("description", "plan", "scopes", "networks", "limits", "quotas", "expires_at"):
         if value := getattr(key, name):
             details[name] = _plain(value)
     return details

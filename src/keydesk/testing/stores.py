@@ -494,7 +494,7 @@ class WritableKeyStoreContract(KeyStoreContract):
             environment=Environment.TEST,
             scopes=Scopes(["*", "a:b", "keydesk:keys:*"]),
             networks=Networks(["10.0.0.0/8", "203.0.113.7", "2001:db8::/32"]),
-            limits=(Limit(1, 1), Limit(100, 60), Limit(7, 90), Limit(10**12, 366 * 86400)),
+            limits=(Limit(1, 1), Limit(100, 60), Limit(7, 90), Limit(2**32 - 1, 366 * 86400)),
             quotas=(Quota(5, Period.DAY), Quota(6, Period.MONTH), Quota(10**12, Period.TOTAL)),
             secrets=tuple(
                 Secret(n, random.token_hex(32), "0123abcd", "kd_test_…wxyz", moment, moment + n * SECOND)
@@ -521,7 +521,7 @@ class WritableKeyStoreContract(KeyStoreContract):
             description="👍" * 2000,
             scopes=Scopes(f"{'s' * 120}:{n:07}" for n in range(200)),
             networks=Networks(f"2001:db8:ffff:ffff:ffff:ffff:ffff:{n:x}" for n in range(0x1000, 0x1064)),
-            limits=tuple(Limit(10**12 - n, 366 * 86399) for n in range(20)),
+            limits=tuple(Limit(2**32 - 1 - n, 366 * 86399) for n in range(20)),
             quotas=tuple(Quota(10**12 - n, Period.MONTH) for n in range(20)),
             revoke_reason="漢" * 500,
         )
