@@ -74,7 +74,7 @@ class PlanChange:
 
 @dataclass(frozen=True, slots=True)
 class OwnerChange:
-    """What a change makes of an owner's terms: the new record (None to delete it) and the one event that tells of it."""
+    """What a change makes of an owner's terms: the new record (None to delete it) and the event that tells of it."""
 
     terms: OwnerTerms | None
     event: Event

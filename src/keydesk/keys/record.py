@@ -251,6 +251,18 @@ def _name(value: object) -> str:
     return name
 
 
+def parse_owner(value: object) -> str:
+    """Return an owner.
+
+    Raises:
+        InvalidField: Not one line of 1 to 200 characters, or it holds control characters or a secret.
+    """
+    owner = _owner(value)
+    if owner is None:
+        raise InvalidField("owner", "is empty; say whose keys")
+    return owner
+
+
 def _owner(value: object) -> str | None:
     owner = None if value is None else parse_text("owner", MAX_OWNER_CHARACTERS, value)
     if owner and "\n" in owner:
