@@ -464,13 +464,14 @@ class Desk:
         status: Status | None = None,
         text: str | None = None,
         idle_since: datetime | None = None,
+        plan: str | None = None,
         cursor: str | None = None,
         size: int = 100,
     ) -> Page:
         """Return one page of keys, newest first.
 
         Args:
-            owner, status, text, idle_since: See `KeyFilter`.
+            owner, status, text, idle_since, plan: See `KeyFilter`.
             cursor: `next_cursor` of the page before; None for the first.
             size: 1 to 1000 keys.
 
@@ -480,7 +481,7 @@ class Desk:
         """
         if idle_since is not None:
             self._flush()
-        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since)
+        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since, plan=plan)
         return self.store.list_keys(where, cursor=cursor, size=size)
 
     def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:

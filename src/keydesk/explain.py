@@ -13,6 +13,7 @@ from . import fixes
 from .clock import Clock
 from .decision import Check, Decision, Denied, Reason
 from .errors import StoreError, StoreUnavailable
+from .keys.effective import in_force
 from .keys.held import Mint
 from .keys.networks import parse_address
 from .keys.pasted import Pasted, find_pasted
@@ -106,7 +107,8 @@ def _unknown(store: KeyStore, mint: Mint, text: str, pasted: Pasted | None, deci
 
 
 def _find(store: KeyStore, mint: Mint, text: str) -> Key | None:
-    return store.find_by_digest(mint.digester.candidates(text))
+    key = store.find_by_digest(mint.digester.candidates(text))
+    return in_force(key) if key else None
 
 
 def _about_key(
@@ -119,11 +121,12 @@ def _about_key(
     client_address: str | None,
 ) -> list[Check]:
     secret = key.find_secret(mint.digester.candidates(text)) or key.secrets[-1]
+    stated = store.find_key(key.id) or key  # without its plan: what is to be changed
     return [
         Check("known", True, f"{key.name} ({key.id}), secret {secret.number}"),
-        _status(store, key, check_status(key, secret, now), secret, now),
-        _network(store, key, check_network(key, secret, client_address), client_address),
-        _scopes(store, key, check_scopes(key, secret, requirement), requirement),
+        _status(store, stated, check_status(key, secret, now), secret, now),
+        _network(store, stated, check_network(key, secret, client_address), client_address),
+        _scopes(store, key, stated, check_scopes(key, secret, requirement), requirement),
     ]
 
 
@@ -178,8 +181,8 @@ def _network(store: KeyStore, key: Key, denied: Denied | None, client_address: s
     )
 
 
-def _scopes(store: KeyStore, key: Key, denied: Denied | None, requirement: Requirement) -> Check:
-    held = ", ".join(key.scopes) or "none"
+def _scopes(store: KeyStore, key: Key, stated: Key, denied: Denied | None, requirement: Requirement) -> Check:
+    held = (", ".join(key.scopes) or "none") + (f" (under the plan {key.plan})" if key.plan else "")
     if denied is None:
         return Check("scopes", True, f"needed: {_needed(requirement.scopes, requirement.any_of)}; held: {held}")
     lacking, any_of = key.scopes.missing(requirement.scopes), requirement.any_of
@@ -189,7 +192,7 @@ def _scopes(store: KeyStore, key: Key, denied: Denied | None, requirement: Requi
         "scopes",
         False,
         f"missing: {_needed(lacking, any_of)}; held: {held}",
-        fixes.give_more(store, key, "scopes", lacking + any_of[:1]),
+        fixes.grant_more(store, key, stated, lacking + any_of[:1]),
     )
 
 

@@ -50,6 +50,29 @@ def give_more(store: KeyStore, key: Key, field: str, lacking: Iterable[str]) -> 
     return _edit(store, key, field, values)
 
 
+def grant_more(store: KeyStore, key: Key, stated: Key, lacking: Iterable[str]) -> str:
+    """Return how a key gets scopes that it lacks: from itself, or from its plan.
+
+    Args:
+        store: Where the key is.
+        key: As it is judged, with its plan folded in.
+        stated: The same without its plan.
+        lacking: The scopes.
+    """
+    lacking = tuple(lacking)
+    plan = key.agreed.plan if key.agreed else None
+    beyond = plan.scopes.missing(lacking) if plan else ()
+    if plan is None or not beyond or key.revoked_at is not None:
+        return give_more(store, stated, "scopes", lacking)
+    lines = [
+        f"the plan {key.plan} does not grant {', '.join(beyond)}; grant it to all its keys, or give this one another:",
+        f"keydesk plans put {key.plan} {_options('scopes', (*plan.scopes, *beyond))}",
+    ]
+    if stated.scopes:  # which then have to name it, too
+        lines.append(give_more(store, stated, "scopes", lacking))
+    return "\n".join(lines)
+
+
 def enable(store: KeyStore, key: Key) -> str:
     """Return how a disabled key is switched on again."""
     return f"keydesk enable {key.id}" if isinstance(store, WritableKeyStore) else "switch it on where it is kept"
@@ -82,6 +105,8 @@ def issue_again(key: Key, now: datetime) -> str:
     command = ["keydesk issue"]
     if key.owner is not None:
         command.append(f"--owner {shlex.quote(key.owner)}")
+    if key.plan is not None:
+        command.append(f"--plan {key.plan}")
     if key.environment is not Environment.LIVE:
         command.append(f"--environment {key.environment}")
     command += [_options(field, map(str, getattr(key, field))) for field in _OPTIONS if getattr(key, field)]
