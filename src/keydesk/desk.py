@@ -86,8 +86,9 @@ class Desk:
         self._kept = kept
         self.limiter = limiter
         self._finder = finder or StoreFinder(store, mint)
-        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, limiter, terms)
-        self._callers = Callers(store, terms or Terms())
+        self.terms = terms or Terms()
+        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, limiter, self.terms)
+        self._callers = Callers(store, self.terms)
         self.plans = Plans(store, clock, self._callers, self._finder.look_again)
         self.owners = Owners(store, clock, self._callers, self._finder.look_again)
 
