@@ -19,6 +19,8 @@ from .errors import (
     KeydeskError,
     KeyNotFound,
     NotPermitted,
+    OwnerNotFound,
+    PlanNotFound,
     SchemaMismatch,
     SettingsError,
     StateConflict,
@@ -28,9 +30,11 @@ from .errors import (
 )
 from .keys.limits import Limit, Period, Quota
 from .keys.networks import Networks
+from .keys.plans import OwnerTerms, Plan
 from .keys.record import IssuedKey, Key, Secret, Status
 from .keys.scopes import Scopes
 from .keys.secret import Environment
+from .plans import Owners, Plans
 from .ports import Page
 from .redaction import RedactSecrets
 from .usage import KeyUsage, MistakeReport, MistakeUsage, Range, Span, TopReport, Usage, UsageReport
@@ -40,9 +44,10 @@ __version__ = "0.1.0"
 __all__ = [
     "open_desk", "Desk", "Clock", "SystemClock",
     "Key", "Secret", "IssuedKey", "HeldKey", "Status", "Environment", "Scopes", "Networks", "Limit", "Quota", "Period",
+    "Plan", "Plans", "OwnerTerms", "Owners",
     "Decision", "Allowed", "Denied", "Reason", "Check", "Page",
     "UsageReport", "Usage", "TopReport", "KeyUsage", "MistakeReport", "MistakeUsage", "Range", "Span",
-    "KeydeskError", "SettingsError", "InvalidField", "KeyNotFound", "StateConflict", "DuplicateSecret",
-    "NotPermitted", "ImportRefused", "Refused", "StoreError", "StoreReadOnly", "StoreUnavailable", "SchemaMismatch",
-    "RedactSecrets",
+    "KeydeskError", "SettingsError", "InvalidField", "KeyNotFound", "PlanNotFound", "OwnerNotFound", "StateConflict",
+    "DuplicateSecret", "NotPermitted", "ImportRefused", "Refused", "StoreError", "StoreReadOnly", "StoreUnavailable",
+    "SchemaMismatch", "RedactSecrets",
 ]  # fmt: skip

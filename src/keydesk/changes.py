@@ -19,9 +19,16 @@ from .events import (
     KeyRevoked,
     KeyRotated,
     KeyUpdated,
+    OwnerCreated,
+    OwnerDeleted,
+    OwnerUpdated,
+    PlanCreated,
+    PlanDeleted,
+    PlanUpdated,
 )
+from .keys.plans import OwnerTerms, Plan
 from .keys.record import FIELD_NAMES, MAX_SECRETS, Key, KeyFields, Secret, Status, mint_key_id, update_fields
-from .ports import Change
+from .ports import Change, OwnerChange, PlanChange
 
 
 def new_key(given: KeyFields, secret: Secret, now: datetime, key_id: str | None = None) -> Key:
@@ -32,6 +39,7 @@ def new_key(given: KeyFields, secret: Secret, now: datetime, key_id: str | None 
         owner=given.owner,
         description=given.description,
         environment=given.environment,
+        plan=given.plan,
         scopes=given.scopes,
         networks=given.networks,
         limits=given.limits,
@@ -163,6 +171,54 @@ def prune(key: Key, ended_before: datetime, now: datetime, actor: str) -> Change
     return Change(_changed(key, now, secrets=kept), KeyPruned(**about, details={"secrets": gone}))
 
 
+def put_plan(name: str, plan: Plan | None, given: Mapping[str, Any], now: datetime, actor: str) -> PlanChange | None:
+    """Make a plan of the given fields, or put them in the place of its own; None where nothing differs."""
+    about: dict[str, Any] = {"at": now, "actor": actor, "key_id": "", "owner": None}
+    if plan is None:
+        details = {field: _plain(value) for field, value in given.items() if value}
+        made = Plan(name=name, created_at=now, updated_at=now, **given)
+        return PlanChange(made, PlanCreated(**about, details={"plan": name, **details}))
+    details = _differences(plan, given)
+    if not details:
+        return None
+    after = replace(plan, **given, updated_at=now, version=plan.version + 1)
+    return PlanChange(after, PlanUpdated(**about, details={"plan": name, **details}))
+
+
+def delete_plan(plan: Plan, now: datetime, actor: str) -> PlanChange:
+    """Remove a plan."""
+    return PlanChange(None, PlanDeleted(at=now, actor=actor, key_id="", owner=None, details={"plan": plan.name}))
+
+
+def put_owner(
+    owner: str, terms: OwnerTerms | None, given: Mapping[str, Any], now: datetime, actor: str
+) -> OwnerChange | None:
+    """Agree on the given fields for an owner, or put them in the place of those agreed; None where nothing differs."""
+    about: dict[str, Any] = {"at": now, "actor": actor, "key_id": "", "owner": owner}
+    if terms is None:
+        details = {field: _plain(value) for field, value in given.items() if value}
+        made = OwnerTerms(owner=owner, created_at=now, updated_at=now, **given)
+        return OwnerChange(made, OwnerCreated(**about, details=details))
+    details = _differences(terms, given)
+    if not details:
+        return None
+    after = replace(terms, **given, updated_at=now, version=terms.version + 1)
+    return OwnerChange(after, OwnerUpdated(**about, details=details))
+
+
+def delete_owner(terms: OwnerTerms, now: datetime, actor: str) -> OwnerChange:
+    """Remove what was agreed for an owner."""
+    return OwnerChange(None, OwnerDeleted(at=now, actor=actor, key_id="", owner=terms.owner, details={}))
+
+
+def _differences(before: Plan | OwnerTerms, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        field: [_plain(getattr(before, field)), _plain(value)]
+        for field, value in given.items()
+        if getattr(before, field) != value
+    }
+
+
 def _changed(key: Key, now: datetime, **values: Any) -> Key:
     return replace(key, updated_at=now, version=key.version + 1, **values)
 
@@ -192,7 +248,7 @@ def _details_of(key: Key) -> dict[str, Any]:
         "environment": str(key.environment),
         "hint": key.secrets[0].hint,
     }
-    for name in ("description", "scopes", "networks", "limits", "quotas", "expires_at"):
+    for name in ("description", "plan", "scopes", "networks", "limits", "quotas", "expires_at"):
         if value := getattr(key, name):
             details[name] = _plain(value)
     return details

@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from . import changes, explain
+from .callers import DEFAULT_ACTOR, Callers
 from .clock import Clock
 from .decision import Allowed, Check, Decision, Refused
-from .errors import InvalidField, KeyNotFound, NotPermitted
+from .errors import InvalidField, KeyNotFound
 from .events import Event
-from .keys.authority import excess, problems_of_caller
 from .keys.held import Mint
 from .keys.limits import check_cost
 from .keys.record import (
@@ -33,7 +33,8 @@ from .keys.record import (
 )
 from .keys.scopes import requirement_of
 from .lookup import StoreFinder
-from .ports import Change, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore
+from .plans import Owners, Plans
+from .ports import Change, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
 from .quota_desk import QuotaDesk
 from .quotas import Credits
 from .reading import DeskReader
@@ -44,7 +45,6 @@ from .verifier import Verifier
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=366)
 MAX_AGE = timedelta(days=36_525)
-DEFAULT_ACTOR = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,10 @@ class Desk(DeskReader):
     Every method that changes something takes `by` and `actor`. `by` is the key of the caller on whose behalf it
     happens: then the change goes no further than what that key holds. Without it the code that calls is trusted, and
     `actor` says who it is: one line of at most 200 characters. Either ends up in the event.
+
+    Attributes:
+        plans: Named bundles of scopes, limits and quotas that many keys share.
+        owners: The limits and quotas that the keys of one owner share.
     """
 
     def __init__(
@@ -85,10 +89,13 @@ class Desk(DeskReader):
         self._kept = kept
         self.limiter = limiter
         self._finder = finder or StoreFinder(store, mint)
-        self._terms = terms or Terms()
+        self.terms = terms or Terms()
         self._credits = Credits(limiter, quotas, clock) if limiter else None
-        self.quotas = QuotaDesk(store, quotas, self._credits, self._terms, clock)
-        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, self._credits, self._terms)
+        self.quotas = QuotaDesk(store, quotas, self._credits, self.terms, clock)
+        self.verifier = Verifier(self._finder, mint.secret_format, clock, meter, self._credits, self.terms)
+        self._callers = Callers(store, self.terms)
+        self.plans = Plans(store, clock, self._callers, self._finder.look_again)
+        self.owners = Owners(store, clock, self._callers, self._finder.look_again)
 
     # Verifying
 
@@ -153,7 +160,7 @@ class Desk(DeskReader):
         """
         requirement = requirement_of(scopes, any_of)
         return explain.explain(
-            self.store, self.mint, self.clock, secret, requirement, client_address, self._credits, self._terms
+            self.store, self.mint, self.clock, secret, requirement, client_address, self._credits, self.terms
         )
 
     # Changing
@@ -165,6 +172,7 @@ class Desk(DeskReader):
         owner: str | None = None,
         description: str = "",
         environment: str = "live",
+        plan: str | None = None,
         scopes: Iterable[str] = (),
         networks: Iterable[str] = (),
         limits: Iterable[str] = (),
@@ -176,11 +184,11 @@ class Desk(DeskReader):
         """Make a key and its secret. The secret is in the result and nowhere else, ever.
 
         Args:
-            name, owner, description, environment, scopes, networks, limits, quotas, expires_at: See `KeyFields`.
+            name, owner, description, environment, plan, scopes, networks, limits, quotas, expires_at: See `KeyFields`.
             by, actor: See `Desk`.
 
         Raises:
-            InvalidField: A field or the actor cannot be used.
+            InvalidField: A field or the actor cannot be used, there is no such plan, or it grants less.
             NotPermitted: `by` would give more than it holds.
             StoreReadOnly: Keys of this store are made by editing a file or the configuration.
             StoreUnavailable: The store does not answer. Nothing was issued.
@@ -191,6 +199,7 @@ class Desk(DeskReader):
                 "owner": owner,
                 "description": description,
                 "environment": environment,
+                "plan": plan,
                 "scopes": scopes,
                 "networks": networks,
                 "limits": limits,
@@ -201,10 +210,12 @@ class Desk(DeskReader):
         now = self.clock.now()
         if given.expires_at is not None and given.expires_at <= now:
             raise InvalidField("expires_at", f"{given.expires_at.isoformat()} is not in the future")
-        self._permit(by, given.owner, given)
+        caller = self._callers.of(by, actor, plan=given.plan)
+        caller.require_granted(given)
+        caller.permit(given.owner, now, given)
         text = self.mint.secret_format.mint(given.environment)
         key = changes.new_key(given, self.mint.secret(text, number=1, now=now), now)
-        self._add([(key, changes.issued(key, _name_of(by, actor)))])
+        self._add([(key, changes.issued(key, caller.name))])
         return IssuedKey(key, text)
 
     def import_keys(self, held: Iterable[HeldKey], *, actor: str = DEFAULT_ACTOR) -> int:
@@ -213,18 +224,19 @@ class Desk(DeskReader):
         The iterable is read as it goes, in bounded memory. What it raises is raised on, and nothing is imported.
 
         Raises:
-            InvalidField: The actor cannot be used.
+            InvalidField: The actor cannot be used, or a key has a plan that is not there or grants less.
             DuplicateSecret: A secret is in the store already, or twice among these.
             StoreReadOnly: Keys of this store are made by editing a file or the configuration.
             StoreUnavailable: The store does not answer. Nothing was imported.
         """
-        checked_actor = parse_actor(actor)
+        caller = self._callers.importing(actor)
         now = self.clock.now()
 
         def keys() -> Iterator[tuple[Key, Event]]:
             for one, key_id in zip(held, mint_key_ids(now), strict=False):
+                caller.require_granted(one.fields)
                 key = changes.new_key(one.fields, one.secret, now, key_id)
-                yield key, changes.imported(key, checked_actor)
+                yield key, changes.imported(key, caller.name)
 
         return self._add(keys())
 
@@ -254,14 +266,15 @@ class Desk(DeskReader):
         if not timedelta(0) <= overlap <= MAX_OVERLAP:
             raise InvalidField("overlap", f"must be 0 to {MAX_OVERLAP.days} days, not {overlap}")
         text = ""
+        caller = self._callers.of(by, actor, key_id=key_id)
 
         def decide(key: Key, now: datetime) -> Change:
             nonlocal text
-            self._permit(by, key.owner, key)
+            caller.permit(key.owner, now, key)
             changes.require_rotatable(key, now)
             text = self.mint.secret_format.mint(key.environment)
             secret = self.mint.secret(text, number=key.secrets[-1].number + 1, now=now)
-            return changes.rotate(key, secret, overlap, _name_of(by, actor))
+            return changes.rotate(key, secret, overlap, caller.name)
 
         return IssuedKey(self._change_kept(key_id, decide), text)
 
@@ -283,12 +296,15 @@ class Desk(DeskReader):
         """
         if "environment" in fields:
             raise InvalidField("environment", "is part of the secret; issue another key instead")
+        caller = self._callers.of(by, actor, key_id=key_id, plan=fields.get("plan"))
 
         def decide(key: Key, now: datetime) -> Change | None:
-            self._permit(by, key.owner, key)
-            change = changes.update(key, fields, now, _name_of(by, actor))
+            caller.permit(key.owner, now, key)
+            change = changes.update(key, fields, now, caller.name)
             if change is not None and change.key is not None:
-                self._permit(by, change.key.owner, change.key)
+                if "scopes" in fields or "plan" in fields:
+                    caller.require_granted(change.key)
+                caller.permit(change.key.owner, now, change.key)
             return change
 
         return self._change_kept(key_id, decide)
@@ -304,10 +320,11 @@ class Desk(DeskReader):
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
             StoreUnavailable: The store does not answer.
         """
+        caller = self._callers.of(by, actor)
 
         def decide(key: Key, now: datetime) -> Change:
-            self._permit(by, key.owner)
-            return changes.disable(key, now, _name_of(by, actor))
+            caller.permit(key.owner, now)
+            return changes.disable(key, now, caller.name)
 
         return self._change_kept(key_id, decide)
 
@@ -322,10 +339,11 @@ class Desk(DeskReader):
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
             StoreUnavailable: The store does not answer.
         """
+        caller = self._callers.of(by, actor, key_id=key_id)
 
         def decide(key: Key, now: datetime) -> Change:
-            self._permit(by, key.owner, key)
-            return changes.enable(key, now, _name_of(by, actor))
+            caller.permit(key.owner, now, key)
+            return changes.enable(key, now, caller.name)
 
         return self._change_kept(key_id, decide)
 
@@ -346,10 +364,11 @@ class Desk(DeskReader):
             StoreUnavailable: The store does not answer.
         """
         reason = parse_text("reason", MAX_REASON_CHARACTERS, reason)
+        caller = self._callers.of(by, actor)
 
         def decide(key: Key, now: datetime) -> Change:
-            self._permit(by, key.owner)
-            return changes.revoke(key, reason, now, _name_of(by, actor))
+            caller.permit(key.owner, now)
+            return changes.revoke(key, reason, now, caller.name)
 
         return self._change_kept(key_id, decide)
 
@@ -364,10 +383,11 @@ class Desk(DeskReader):
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
             StoreUnavailable: The store does not answer.
         """
+        caller = self._callers.of(by, actor)
 
         def decide(key: Key, now: datetime) -> Change:
-            self._permit(by, key.owner)
-            return changes.delete(key, now, _name_of(by, actor))
+            caller.permit(key.owner, now)
+            return changes.delete(key, now, caller.name)
 
         self._change(key_id, decide)
 
@@ -399,7 +419,7 @@ class Desk(DeskReader):
             kind = change.event.kind if change else ""
             return change
 
-        for key_id in self._writable().prunable(ended_before=before):
+        for key_id in writable(self.store).prunable(ended_before=before):
             kind = ""
             with suppress(KeyNotFound):  # somebody deleted it in the meantime
                 self._change(key_id, decide)
@@ -408,7 +428,7 @@ class Desk(DeskReader):
 
     def _add(self, keys: Iterable[tuple[Key, Event]]) -> int:
         try:
-            return self._writable().add(keys)
+            return writable(self.store).add(keys)
         finally:  # even what the store gave no answer to may have happened
             self._finder.look_again()
 
@@ -419,16 +439,9 @@ class Desk(DeskReader):
 
     def _change(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key | None:
         try:
-            return self._writable().change(key_id, lambda key: decide(key, self.clock.now()))
+            return writable(self.store).change(key_id, lambda key: decide(key, self.clock.now()))
         finally:
             self._finder.look_again()
-
-    def _permit(self, by: Key | None, owner: str | None, wanted: KeyFields | None = None) -> None:
-        if by is None:
-            return
-        problems = problems_of_caller(by, owner, self.clock.now()) + (excess(by, wanted) if wanted else [])
-        if problems:
-            raise NotPermitted(problems)
 
     def close(self) -> None:
         """Write down what was counted and give back what the store holds. The desk cannot be used afterwards."""
@@ -437,12 +450,3 @@ class Desk(DeskReader):
         if self.limiter is not None:
             self.limiter.close()
         self.store.close()
-
-
-def _name_of(by: Key | None, actor: str) -> str:
-    """Return who changes something, as the event says it.
-
-    Raises:
-        InvalidField: The actor is empty, too long, or holds control characters or a secret.
-    """
-    return by.id if by else parse_actor(actor)

@@ -4,6 +4,8 @@
     ├── SettingsError        settings are missing, wrong or contradict each other
     ├── InvalidField         a value given for a key cannot be one
     ├── KeyNotFound          no key has this id
+    ├── PlanNotFound         no plan has this name
+    ├── OwnerNotFound        nothing was agreed for this owner
     ├── StateConflict        the key is not in a state that allows the change
     ├── DuplicateSecret      another key already answers to this secret
     ├── NotPermitted         the caller would give more than they hold
@@ -26,6 +28,7 @@ from collections.abc import Sequence
 MAX_PROBLEMS = 20  # of one list of entries
 
 _KEY_ID = re.compile(r"key_[0-9a-f]{28}")
+_PLAN_NAME = re.compile(r"[a-z0-9._-]{1,32}")  # as names are; longer ones may be secrets
 
 
 class KeydeskError(Exception):
@@ -64,6 +67,23 @@ class KeyNotFound(KeydeskError, LookupError):
         # Only what looks like an id is repeated: somebody may have taken the secret for it.
         named = repr(key_id) if _KEY_ID.fullmatch(key_id) else "given; ids are key_ and 28 hex characters"
         super().__init__(f"No key has the id {named}. `keydesk list` shows the ids there are.")
+
+
+class PlanNotFound(KeydeskError, LookupError):
+    """No plan has the name asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # Only what looks like a name is repeated: somebody may have taken a secret for it.
+        named = repr(name) if _PLAN_NAME.fullmatch(name) else "given; names are lower-case letters, digits, dots, _, -"
+        super().__init__(f"No plan has the name {named}. `keydesk plans list` shows the plans there are.")
+
+
+class OwnerNotFound(KeydeskError, LookupError):
+    """No limits or quotas were agreed for the owner asked for, who may have keys all the same."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing was agreed for this owner. `keydesk owners list` shows the owners with terms.")
 
 
 class StateConflict(KeydeskError):

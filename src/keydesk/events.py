@@ -23,13 +23,13 @@ FIRST_HASH = "0" * 64  # what the first row names as the hash before it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One change of one key: what every kind has.
+    """One change of one key, of a plan or of what was agreed for an owner: what every kind has.
 
     Attributes:
         at: When, aware, UTC.
         actor: Who: the id of a key, or what the program or person calls itself.
-        key_id: The key that changed.
-        owner: Its owner at that moment.
+        key_id: The key that changed; empty where it is about no single key.
+        owner: Its owner at that moment, or the owner it is about.
         details: What changed, as JSON values.
     """
 
@@ -98,6 +98,48 @@ class KeyPruned(Event):
     __slots__ = ()
 
 
+class PlanCreated(Event):
+    """A plan was made. `details`: `plan` (its name), and its fields. `key_id` is empty, as for all events of plans."""
+
+    kind = "plan.created"
+    __slots__ = ()
+
+
+class PlanUpdated(Event):
+    """A plan was changed. `details`: `plan`, and each field that changed as `[before, after]`."""
+
+    kind = "plan.updated"
+    __slots__ = ()
+
+
+class PlanDeleted(Event):
+    """A plan was removed. `details`: `plan`."""
+
+    kind = "plan.deleted"
+    __slots__ = ()
+
+
+class OwnerCreated(Event):
+    """Limits and quotas were agreed for `owner`. `details` holds them. `key_id` is empty, as for all such events."""
+
+    kind = "owner.created"
+    __slots__ = ()
+
+
+class OwnerUpdated(Event):
+    """What was agreed for `owner` changed. `details` maps each field that changed to `[before, after]`."""
+
+    kind = "owner.updated"
+    __slots__ = ()
+
+
+class OwnerDeleted(Event):
+    """Nothing is agreed for `owner` any more."""
+
+    kind = "owner.deleted"
+    __slots__ = ()
+
+
 class KeyDeleted(Event):
     """The record of a revoked or expired key was removed. Its events stay."""
 
@@ -133,6 +175,12 @@ KINDS: dict[str, type[Event]] = {
         KeyDeleted,
         QuotaReached,
         QuotaRefilled,
+        PlanCreated,
+        PlanUpdated,
+        PlanDeleted,
+        OwnerCreated,
+        OwnerUpdated,
+        OwnerDeleted,
     )
 }
 

@@ -13,6 +13,7 @@ from . import fixes
 from .clock import Clock
 from .decision import Check, Decision, Denied, Reason
 from .errors import StoreError, StoreUnavailable
+from .keys.effective import in_force
 from .keys.held import Mint
 from .keys.networks import parse_address
 from .keys.pasted import Pasted, find_pasted
@@ -55,8 +56,7 @@ def explain(
         pasted = None if decision.key else find_pasted(text, mint.secret_format)
         checks.append(_shape(mint.secret_format, text, pasted))
         if decision.key is not None:
-            checks += _about_key(store, mint, clock.now(), decision.key, text, requirement, client_address)
-            checks.append(_limits(store, decision.key, decision))
+            checks += _about_key(store, mint, clock.now(), decision.key, text, requirement, client_address, decision)
         elif checks[-1].passed or decision.reason is Reason.UNAVAILABLE:
             checks.append(_unknown(store, mint, text, pasted, decision))
     not_reached = [Check(name, None, "not reached") for name in CHECK_NAMES[len(checks) :]]
@@ -113,7 +113,8 @@ def _unknown(store: KeyStore, mint: Mint, text: str, pasted: Pasted | None, deci
 
 
 def _find(store: KeyStore, mint: Mint, text: str) -> Key | None:
-    return store.find_by_digest(mint.digester.candidates(text))
+    key = store.find_by_digest(mint.digester.candidates(text))
+    return in_force(key) if key else None
 
 
 def _about_key(
@@ -124,13 +125,16 @@ def _about_key(
     text: str,
     requirement: Requirement,
     client_address: str | None,
+    decision: Decision,
 ) -> list[Check]:
     secret = key.find_secret(mint.digester.candidates(text)) or key.secrets[-1]
+    stated = store.find_key(key.id) or key  # without its plan: what is to be changed
     return [
         Check("known", True, f"{key.name} ({key.id}), secret {secret.number}"),
-        _status(store, key, check_status(key, secret, now), secret, now),
-        _network(store, key, check_network(key, secret, client_address), client_address),
-        _scopes(store, key, check_scopes(key, secret, requirement), requirement),
+        _status(store, stated, check_status(key, secret, now), secret, now),
+        _network(store, stated, check_network(key, secret, client_address), client_address),
+        _scopes(store, key, stated, check_scopes(key, secret, requirement), requirement),
+        _limits(store, key, stated, decision),
     ]
 
 
@@ -185,8 +189,8 @@ def _network(store: KeyStore, key: Key, denied: Denied | None, client_address: s
     )
 
 
-def _scopes(store: KeyStore, key: Key, denied: Denied | None, requirement: Requirement) -> Check:
-    held = ", ".join(key.scopes) or "none"
+def _scopes(store: KeyStore, key: Key, stated: Key, denied: Denied | None, requirement: Requirement) -> Check:
+    held = (", ".join(key.scopes) or "none") + (f" (under the plan {key.plan})" if key.plan else "")
     if denied is None:
         return Check("scopes", True, f"needed: {_needed(requirement.scopes, requirement.any_of)}; held: {held}")
     lacking, any_of = key.scopes.missing(requirement.scopes), requirement.any_of
@@ -196,11 +200,11 @@ def _scopes(store: KeyStore, key: Key, denied: Denied | None, requirement: Requi
         "scopes",
         False,
         f"missing: {_needed(lacking, any_of)}; held: {held}",
-        fixes.give_more(store, key, "scopes", lacking + any_of[:1]),
+        fixes.grant_more(store, key, stated, lacking + any_of[:1]),
     )
 
 
-def _limits(store: KeyStore, key: Key, decision: Decision) -> Check:
+def _limits(store: KeyStore, key: Key, stated: Key, decision: Decision) -> Check:
     taken, quotas = decision.taken, "".join(f"; {quota} quota" for quota in key.quotas)
     if taken is None:
         if decision.allowed:
@@ -209,7 +213,9 @@ def _limits(store: KeyStore, key: Key, decision: Decision) -> Check:
     left = "; ".join(f"{standing.policy}: {standing.remaining} left" for standing in taken.standings)
     if not taken.violated:
         return Check("limits", True, left + quotas if left else quotas.removeprefix("; "))
-    return Check("limits", False, f"used up: {', '.join(taken.violated)}", fixes.wait_or_raise(store, key, taken))
+    return Check(
+        "limits", False, f"used up: {', '.join(taken.violated)}", fixes.wait_or_raise(store, key, stated, taken)
+    )
 
 
 def _needed(scopes: Sequence[str], any_of: Sequence[str]) -> str:

@@ -52,17 +52,55 @@ def give_more(store: KeyStore, key: Key, field: str, lacking: Iterable[str]) -> 
     return _edit(store, key, field, values)
 
 
-def wait_or_raise(store: KeyStore, key: Key, taken: Taken) -> str:
-    """Return what to do where limits or quotas of a key are used up."""
-    wait = taken.retry_after
-    when = "wait; " if wait is None else f"wait for {ceil(wait)} seconds; "
-    if wait is None:
-        when = ""
+def wait_or_raise(store: KeyStore, key: Key, stated: Key, taken: Taken) -> str:
+    """Return what to do where limits or quotas of a key are used up.
+
+    Args:
+        store: Where the key is.
+        key: As it is judged, with its plan folded in.
+        stated: The same without its plan.
+        taken: What its limits say.
+    """
+    lines = [] if taken.retry_after is None else [f"wait for {ceil(taken.retry_after)} seconds; or"]
+    if any(policy.endswith(" per owner") for policy in taken.violated) and key.owner:
+        lines.append(f"give its owner more:\nkeydesk owners show {shlex.quote(key.owner)}")
+        return "\n".join(lines)
     if not isinstance(store, WritableKeyStore):
-        return f"{when}or raise its limits in {_place(store, key)}" + _when(_place(store, key))
-    field = "quotas" if any(" quota" in policy for policy in taken.violated) else "limits"
-    values = _options(field, map(str, getattr(key, field)))
-    return f"{when}or give it more, in place of what it has:\nkeydesk update {key.id} {values}".removeprefix("or ")
+        return "\n".join([*lines, f"raise its limits in {_place(store, key)}" + _when(_place(store, key))])
+    field = "quotas" if any(policy.endswith(" quota") for policy in taken.violated) else "limits"
+    own = _options(field, map(str, getattr(stated, field)))
+    if own:
+        lines.append(f"give it more, in place of what it has:\nkeydesk update {key.id} {own}")
+    if key.plan:
+        lines.append(f"{'or ' if own else ''}give all keys of its plan more:\nkeydesk plans show {key.plan}")
+    if not own and not key.plan:
+        lines.append(
+            f"give it limits of its own in place of the default ones:\nkeydesk update {key.id} --limit 1000/minute"
+        )
+    return "\n".join(lines)
+
+
+def grant_more(store: KeyStore, key: Key, stated: Key, lacking: Iterable[str]) -> str:
+    """Return how a key gets scopes that it lacks: from itself, or from its plan.
+
+    Args:
+        store: Where the key is.
+        key: As it is judged, with its plan folded in.
+        stated: The same without its plan.
+        lacking: The scopes.
+    """
+    lacking = tuple(lacking)
+    plan = key.agreed.plan if key.agreed else None
+    beyond = plan.scopes.missing(lacking) if plan else ()
+    if plan is None or not beyond or key.revoked_at is not None:
+        return give_more(store, stated, "scopes", lacking)
+    lines = [
+        f"the plan {key.plan} does not grant {', '.join(beyond)}; grant it to all its keys, or give this one another:",
+        f"keydesk plans put {key.plan} {_options('scopes', (*plan.scopes, *beyond))}",
+    ]
+    if stated.scopes:  # which then have to name it, too
+        lines.append(give_more(store, stated, "scopes", lacking))
+    return "\n".join(lines)
 
 
 def enable(store: KeyStore, key: Key) -> str:
@@ -97,6 +135,8 @@ def issue_again(key: Key, now: datetime) -> str:
     command = ["keydesk issue"]
     if key.owner is not None:
         command.append(f"--owner {shlex.quote(key.owner)}")
+    if key.plan is not None:
+        command.append(f"--plan {key.plan}")
     if key.environment is not Environment.LIVE:
         command.append(f"--environment {key.environment}")
     command += [_options(field, map(str, getattr(key, field))) for field in _OPTIONS if getattr(key, field)]

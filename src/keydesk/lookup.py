@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from .errors import StoreError
+from .keys.effective import in_force
 from .keys.held import Mint
 from .ports import Found, KeyStore, Mistake, WritableKeyStore
 
@@ -22,7 +23,7 @@ class StoreFinder:
         """See `KeyFinder.find`.
 
         Raises:
-            StoreUnavailable: The store does not answer.
+            StoreUnavailable: The store does not answer, or the plan of the key was removed there by hand.
             SchemaMismatch: The tables are not those of this version.
         """
         if not self._mint.secret_format.is_possible(text):
@@ -34,7 +35,7 @@ class StoreFinder:
             return "unknown"
         if secret.digest != digests[0]:
             self._redigest(secret.digest, digests[0])
-        return Found(key, secret)
+        return Found(in_force(key), secret)
 
     def look_again(self) -> None:
         """See `KeyFinder.look_again`. There is nothing to do: the store is asked each time."""

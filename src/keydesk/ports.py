@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from .allowances import Account, Allowance
 from .claims import Claim, Pool, Taken
 from .decision import Allowed, Check
-from .errors import InvalidField
+from .errors import InvalidField, StateConflict, StoreReadOnly
 from .events import ChainedEvent, ChainReport, Event
+from .keys.plans import OwnerTerms, Plan
 from .keys.record import Key, Secret, Status, as_utc
 from .usage import Batch, KeyUsage, MistakeUsage, Range, Span, Usage
 
@@ -28,6 +29,7 @@ class KeyFilter:
         status: In this state now.
         text: Part of the name, the description, the owner or the id, without regard to case; at most 200 characters.
         idle_since: Made before this moment, aware, and not used since.
+        plan: Of exactly this plan; at most 200 characters.
 
     Raises:
         InvalidField: A text is too long or holds control characters, or the moment has no time zone.
@@ -37,11 +39,12 @@ class KeyFilter:
     status: Status | None = None
     text: str | None = None
     idle_since: datetime | None = None
+    plan: str | None = None
 
     def __post_init__(self) -> None:
         if self.idle_since is not None:
             as_utc("idle_since", self.idle_since)
-        for name, value in (("owner", self.owner), ("text", self.text)):
+        for name, value in (("owner", self.owner), ("text", self.text), ("plan", self.plan)):
             if value is not None and (len(value) > MAX_FILTER_CHARACTERS or not value.isprintable()):
                 raise InvalidField(name, f"must be one line of at most {MAX_FILTER_CHARACTERS} characters")
 
@@ -62,6 +65,22 @@ class Change:
     event: Event
 
 
+@dataclass(frozen=True, slots=True)
+class PlanChange:
+    """What a change makes of a plan: its new record (None to delete it) and the one event that tells of it."""
+
+    plan: Plan | None
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerChange:
+    """What a change makes of an owner's terms: the new record (None to delete it) and the event that tells of it."""
+
+    terms: OwnerTerms | None
+    event: Event
+
+
 class Position(NamedTuple):
     """How far a store has come. Two that are equal have the same keys between them.
 
@@ -79,6 +98,8 @@ class KeyStore(Protocol):
 
     def find_by_digest(self, digests: Sequence[str]) -> Key | None:
         """Return the key that has a secret under one of these digests, in one read, or None.
+
+        A store with plans says with it, in `agreed`, what its plan and its owner's terms are at the same moment.
 
         Raises:
             StoreUnavailable: The store does not answer.
@@ -161,6 +182,7 @@ class WritableKeyStore(KeyStore, Protocol):
 
         Raises:
             DuplicateSecret: A digest is in the store already, or twice among these.
+            InvalidField: The store has no plan of the name that a key has.
             StoreUnavailable: The store does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
@@ -177,6 +199,7 @@ class WritableKeyStore(KeyStore, Protocol):
         Raises:
             KeyNotFound: No key has this id.
             DuplicateSecret: A new digest is in the store already.
+            InvalidField: The store has no plan of the name that the key is given.
             StoreUnavailable: The store does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
@@ -218,6 +241,111 @@ class WritableKeyStore(KeyStore, Protocol):
             StoreUnavailable: The store does not answer.
         """
         ...
+
+
+def writable(store: KeyStore) -> WritableKeyStore:
+    """Return the store, as one that Keydesk can change.
+
+    Raises:
+        StoreReadOnly: It is not.
+    """
+    if isinstance(store, WritableKeyStore):
+        return store
+    raise StoreReadOnly(
+        "Keys of this store are kept in a file or in the configuration: change them there. "
+        "To issue, rotate and revoke keys, set KEYDESK_STORE to a database, such as sqlite:///keydesk.db."
+    )
+
+
+class PlanStore(Protocol):
+    """Where the plans and the owners' terms of a store are: its attribute `plans`. Each change writes one event.
+
+    Every method may be called from any thread. Changes of plans, owners' terms and keys follow one another, so no key
+    has a plan that is not there.
+    """
+
+    def find_plan(self, name: str) -> Plan | None:
+        """Return the plan of this name, or None.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def list_plans(self, *, after: str = "", size: int = 100) -> list[Plan]:
+        """Return up to `size` (1 to 1000) plans whose names come after this one, in the order of their names.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def change_plan(self, name: str, decide: Callable[[Plan | None], PlanChange | None]) -> Plan | None:
+        """Hand the newest record, or None, to `decide` and put what it returns in its place, with nobody in between.
+
+        What `decide` raises is raised on, and nothing changes. Where it returns None, nothing changes either. It may
+        be called more than once.
+
+        Returns:
+            The record as it is now; None where there is none.
+
+        Raises:
+            StateConflict: It was to be deleted, and keys that are not revoked have it.
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def find_owner(self, owner: str) -> OwnerTerms | None:
+        """Return what was agreed for this owner, or None.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def list_owners(self, *, after: str = "", size: int = 100) -> list[OwnerTerms]:
+        """Return what was agreed for up to `size` (1 to 1000) owners who come after this one, in their order.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def change_owner(self, owner: str, decide: Callable[[OwnerTerms | None], OwnerChange | None]) -> OwnerTerms | None:
+        """Do for an owner's terms what `change_plan` does for a plan.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+
+def plans_of(store: KeyStore) -> PlanStore | None:
+    """Return where the plans of a store are; None where it keeps none, as files and the configuration do."""
+    plans: PlanStore | None = getattr(store, "plans", None)
+    return plans
+
+
+def unknown_plan(name: str) -> InvalidField:
+    """Return what to raise where a key is given a plan that is not there."""
+    return InvalidField("plan", f"there is no plan {name}; make it with `keydesk plans put {name}`, or name another")
+
+
+def plan_in_use(name: str, count: int) -> StateConflict:
+    """Return what to raise where a plan that keys have is to be deleted."""
+    have = "1 key has" if count == 1 else f"{count} keys have"
+    return StateConflict(
+        f"The plan {name} cannot be deleted: {have} it. Give them another plan or none first (`keydesk list --plan "
+        f"{name}` shows them), or revoke them; revoked keys do not count."
+    )
 
 
 @dataclass(slots=True, eq=False)

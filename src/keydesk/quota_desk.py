@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .allowances import Allowance
 from .clock import Clock
 from .errors import InvalidField, KeyNotFound, LimiterUnavailable, StoreReadOnly
 from .events import QuotaRefilled
+from .keys.effective import in_force
 from .keys.limits import MAX_COUNT, Period, check_cost
+from .keys.plans import Agreed
 from .keys.record import Key, parse_actor
-from .ports import Balance, KeyStore, QuotaStore
+from .ports import Balance, KeyStore, QuotaStore, plans_of
 from .quotas import Credits, Reservation
 from .terms import Terms
 
@@ -77,8 +79,8 @@ class QuotaDesk:
         check_cost(credits_)
         if self._credits is None:
             raise LimiterUnavailable("this desk has no limiter; open it with keydesk.open_desk")
-        if isinstance(key, str):
-            key = self._key(key)
+        if isinstance(key, str) or (key.agreed is None and (key.plan or key.owner)):  # as `get_key` returns it
+            key = self._key(key if isinstance(key, str) else key.id)
         return self._credits.reserve(key, self._terms.allowances_of(key), credits_, self._clock.now())
 
     def refill(self, key_id: str, credits_: int, *, period: str = Period.TOTAL, actor: str = "python") -> QuotaBalance:
@@ -125,10 +127,20 @@ class QuotaDesk:
         return [_balance(each, now, self._writable().balance(each.at(now).account)) for each in allowances]
 
     def _key(self, key_id: str) -> Key:
-        key = self._store.find_key(key_id)
+        """Return a key with what it is under: its plan's quotas and its owner's are among its own.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            StoreUnavailable: The store does not answer, or has no such plan.
+        """
+        key, plans = self._store.find_key(key_id), plans_of(self._store)
         if key is None:
             raise KeyNotFound(key_id)
-        return key
+        if plans is None:
+            return key
+        plan = plans.find_plan(key.plan) if key.plan else None
+        owner = plans.find_owner(key.owner) if key.owner else None
+        return in_force(replace(key, agreed=Agreed(plan, owner)))
 
     def _writable(self) -> QuotaStore:
         if self._quotas is None:

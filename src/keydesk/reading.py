@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from .clock import Clock
-from .errors import KeyNotFound, StoreReadOnly
+from .errors import KeyNotFound
 from .events import ChainedEvent, ChainReport
 from .keys.record import Key, Status
-from .ports import KeyFilter, KeyStore, Meter, Page, UsageStore, WritableKeyStore
+from .ports import KeyFilter, KeyStore, Meter, Page, UsageStore, writable
 from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
 
 
@@ -50,13 +50,14 @@ class DeskReader:
         status: Status | None = None,
         text: str | None = None,
         idle_since: datetime | None = None,
+        plan: str | None = None,
         cursor: str | None = None,
         size: int = 100,
     ) -> Page:
         """Return one page of keys, newest first.
 
         Args:
-            owner, status, text, idle_since: See `KeyFilter`.
+            owner, status, text, idle_since, plan: See `KeyFilter`.
             cursor: `next_cursor` of the page before; None for the first.
             size: 1 to 1000 keys.
 
@@ -66,7 +67,7 @@ class DeskReader:
         """
         if idle_since is not None:
             self._flush()
-        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since)
+        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since, plan=plan)
         return self.store.list_keys(where, cursor=cursor, size=size)
 
     def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
@@ -82,7 +83,7 @@ class DeskReader:
             StoreReadOnly: This store has no events.
             StoreUnavailable: The store does not answer.
         """
-        return self._writable().list_events(after=after, key_id=key_id, size=size)
+        return writable(self.store).list_events(after=after, key_id=key_id, size=size)
 
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
         """Walk all events and report the first that was changed, removed or inserted.
@@ -94,7 +95,7 @@ class DeskReader:
             StoreReadOnly: This store has no events.
             StoreUnavailable: The store does not answer.
         """
-        return self._writable().check_chain(progress)
+        return writable(self.store).check_chain(progress)
 
     # What was counted
 
@@ -166,11 +167,3 @@ class DeskReader:
     def _flush(self) -> None:
         if self.meter is not None:
             self.meter.flush()
-
-    def _writable(self) -> WritableKeyStore:
-        if isinstance(self.store, WritableKeyStore):
-            return self.store
-        raise StoreReadOnly(
-            "Keys of this store are kept in a file or in the configuration: change them there. "
-            "To issue, rotate and revoke keys, set KEYDESK_STORE to a database, such as sqlite:///keydesk.db."
-        )

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from .allowances import Allowance
 from .claims import Claim
+from .keys.effective import smallest, tightest
 from .keys.limits import Limit, Quota
-from .keys.record import Key
+from .keys.record import Key, KeyFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,42 @@ class Terms:
         self._default_limits = default_limits
 
     def claims_of(self, key: Key) -> tuple[Claim, ...]:
-        """Return what each request of a key asks of its limits."""
-        return tuple(_claims(key.limits or self._default_limits, f"{_home(key)}{key.id}"))
+        """Return what each request of a key asks of its limits and of those that its owner's keys share.
+
+        Args:
+            key: As it is judged, with its plan folded in: see `keydesk.keys.effective`.
+        """
+        home = _home(key)
+        own = _claims(self.limits_of(key), f"{home}{key.id}")
+        shared = key.agreed.owner if key.agreed else None
+        # No id of a key reads `owner`, so nothing of a key's is counted there.
+        return tuple(own + _claims(shared.limits, f"{home}owner", " per owner")) if shared else tuple(own)
+
+    def limits_of(self, key: KeyFields) -> tuple[Limit, ...]:
+        """Return the limits of a key alone: those it states or its plan does, or else the default ones."""
+        return key.limits or self._default_limits
+
+    def quotas_of(self, key: Key) -> tuple[tuple[str, Quota], ...]:
+        """Return the quotas a key is under, each with who holds it: `key:` and its id, or `owner:` and its owner.
+
+        Args:
+            key: As it is judged, with its plan folded in: see `keydesk.keys.effective`.
+        """
+        own = tuple((f"key:{key.id}", quota) for quota in smallest(key.quotas))
+        shared = key.agreed.owner if key.agreed else None
+        return (*own, *((f"owner:{key.owner}", quota) for quota in smallest(shared.quotas))) if shared else own
 
     def allowances_of(self, key: Key) -> tuple[Allowance, ...]:
-        """Return the quotas that the requests of a key are taken from: of two for one period, the smaller."""
-        smallest: dict[tuple[str, str], Quota] = {}
-        for quota in key.quotas:
-            period = (str(quota.period), quota.zone)
-            if period not in smallest or quota.count < smallest[period].count:
-                smallest[period] = quota
-        return tuple(Allowance(quota, f"key:{key.id}", _home(key)) for quota in smallest.values())
+        """Return the quotas that the requests of a key are taken from: of two for one period, the smaller.
+
+        Args:
+            key: As it is judged, with its plan folded in: see `keydesk.keys.effective`.
+        """
+        home = _home(key)
+        return tuple(
+            Allowance(quota, holder, home, " per owner" if holder.startswith("owner:") else "")
+            for holder, quota in self.quotas_of(key)
+        )
 
     def claims_in_view(self, key: Key, own: tuple[Claim, ...], view: ViewLimits) -> tuple[Claim, ...]:
         """Return what a request of a key asks in one view: of the key's limits and of the view's."""
@@ -64,9 +90,4 @@ def _home(key: Key) -> str:
 
 def _claims(limits: Iterable[Limit], subject: str, whose: str = "") -> list[Claim]:
     """Return a claim for each window: of two limits with the same one, the tighter holds for both."""
-    tightest: dict[int, Limit] = {}
-    for limit in limits:
-        other = tightest.get(limit.window_seconds)
-        if other is None or limit.count < other.count:
-            tightest[limit.window_seconds] = limit
-    return [Claim(f"{limit}{whose}", subject, limit.count, limit.window_seconds) for limit in tightest.values()]
+    return [Claim(f"{limit}{whose}", subject, limit.count, limit.window_seconds) for limit in tightest(limits)]

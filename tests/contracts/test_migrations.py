@@ -7,7 +7,8 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, create_engine, text
+from sqlalchemy import URL, MetaData, create_engine, text
 
 from keydesk import Desk, open_desk
 from keydesk.errors import InvalidField, KeyNotFound, SchemaMismatch
-from keydesk.ports import Page
+from keydesk.events import KeyUpdated
+from keydesk.keys.scopes import Scopes
+from keydesk.ports import Change, Page
 from keydesk.stores import migration
 from keydesk.stores.engines import open_engine
+from keydesk.stores.rows import KEY_COLUMNS, SECRET_COLUMNS, key_row, secret_row
 from keydesk.stores.schema import REVISIONS, VERSION_TABLE, metadata
 from keydesk.stores.sql import SqlStore
 from keydesk.testing import ManualClock, new_key
-from keydesk.testing.stores import all_events, issued
+from keydesk.testing.plans import new_plan, put_plan
+from keydesk.testing.stores import all_events, event_of, issued
 
 from .processes import run_together, start
 
@@ -66,6 +71,42 @@ def test_upgrade_makes_what_the_metadata_says(store: SqlStore) -> None:
     with store.engine.connect() as connection:
         options = {"version_table": VERSION_TABLE, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_upgrade_from_before_plans_keeps_keys_and_events(url: str) -> None:
+    """What a database of revision 0003 holds is there afterwards, and can be given plans."""
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    old = MetaData()
+    old.reflect(engine)
+    key = new_key(owner="acme", scopes=Scopes(["a:b"]))
+    row = dict(zip((column.name for column in KEY_COLUMNS), key_row(key), strict=True))
+    del row["plan"]
+    naive = {name: value.replace(tzinfo=None) for name, value in row.items() if isinstance(value, datetime)}
+    row = {**row, **(naive if engine.dialect.name != "postgresql" else {})}
+    held = dict(zip((column.name for column in SECRET_COLUMNS), secret_row(key.id, key.secrets[0]), strict=True))
+    if engine.dialect.name != "postgresql":
+        held["created_at"] = held["created_at"].replace(tzinfo=None)
+    with engine.begin() as connection:
+        connection.execute(old.tables["keydesk_keys"].insert(), row)
+        connection.execute(old.tables["keydesk_secrets"].insert(), held)
+    engine.dispose()
+    store = SqlStore(open_engine(url), ManualClock(), own=True)
+    with pytest.raises(SchemaMismatch, match="keydesk db upgrade"):
+        store.find_key(key.id)
+    assert store.upgrade() == ("0003", REVISIONS[-1])
+    assert store.find_key(key.id) == store.find_by_digest([key.secrets[0].digest]) == key
+    put_plan(store, new_plan())
+    after = replace(key, plan="gold")
+    store.change(key.id, lambda _: Change(after, event_of(after, KeyUpdated)))
+    assert store.find_key(key.id) == after
+    assert len(all_events(store)) == 2
+    store.close()
 
 
 def test_upgrade_twice_changes_nothing(store: SqlStore) -> None:

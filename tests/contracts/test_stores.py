@@ -19,6 +19,7 @@ from keydesk.stores.memory import MemoryStore
 from keydesk.stores.schema import metadata
 from keydesk.stores.sql import SqlStore
 from keydesk.testing import KeyStoreContract, ManualClock, WritableKeyStoreContract
+from keydesk.testing.plans import PlanStoreContract
 from keydesk.testing.stores import MINT
 
 
@@ -69,7 +70,7 @@ class TestTomlFile(FileContract):
         return f'"{escaped}"'
 
 
-class TestMemoryStore(WritableKeyStoreContract):
+class TestMemoryStore(PlanStoreContract, WritableKeyStoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock) -> MemoryStore:
         return MemoryStore(clock)
@@ -94,7 +95,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class TestSqlite(WritableKeyStoreContract):
+class TestSqlite(PlanStoreContract, WritableKeyStoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, tmp_path: Path, migrated_file: Path) -> Iterator[SqlStore]:
         shutil.copy(migrated_file, tmp_path / "keys.db")
@@ -103,7 +104,7 @@ class TestSqlite(WritableKeyStoreContract):
         store.close()
 
 
-class TestApplicationsEngine(WritableKeyStoreContract):
+class TestApplicationsEngine(PlanStoreContract, WritableKeyStoreContract):
     """An engine as an application makes it, with tables of the application's making."""
 
     @pytest.fixture
@@ -158,7 +159,7 @@ def on_applications_mariadb(mariadb: Any) -> Iterator[SqlStore]:
         yield store
 
 
-class TestPostgres(WritableKeyStoreContract):
+class TestPostgres(PlanStoreContract, WritableKeyStoreContract):
     @pytest.fixture
     def store(self, on_postgres: SqlStore, clock: ManualClock) -> Iterator[SqlStore]:
         on_postgres._clock = clock
@@ -166,7 +167,7 @@ class TestPostgres(WritableKeyStoreContract):
             yield store
 
 
-class TestMariaDB(WritableKeyStoreContract):
+class TestMariaDB(PlanStoreContract, WritableKeyStoreContract):
     @pytest.fixture
     def store(self, on_mariadb: SqlStore, clock: ManualClock) -> Iterator[SqlStore]:
         on_mariadb._clock = clock
@@ -174,7 +175,7 @@ class TestMariaDB(WritableKeyStoreContract):
             yield store
 
 
-class TestApplicationsPostgres(WritableKeyStoreContract):
+class TestApplicationsPostgres(PlanStoreContract, WritableKeyStoreContract):
     @pytest.fixture
     def store(self, on_applications_postgres: SqlStore, clock: ManualClock) -> Iterator[SqlStore]:
         on_applications_postgres._clock = clock
@@ -182,7 +183,7 @@ class TestApplicationsPostgres(WritableKeyStoreContract):
             yield store
 
 
-class TestApplicationsMariaDB(WritableKeyStoreContract):
+class TestApplicationsMariaDB(PlanStoreContract, WritableKeyStoreContract):
     @pytest.fixture
     def store(self, on_applications_mariadb: SqlStore, clock: ManualClock) -> Iterator[SqlStore]:
         on_applications_mariadb._clock = clock

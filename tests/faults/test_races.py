@@ -226,7 +226,39 @@ def _pruned(desk: Desk) -> tuple[str, Callable[[], object]]:
     return issued.secret, lambda: list(desk.prune(ended_for=timedelta(0)))
 
 
+def _plan_edited(before: list[str], after: list[str]) -> Callable[[Desk], tuple[str, Callable[[], object]]]:
+    """Change what the plan of a key grants, and not the key."""
+
+    def make(desk: Desk) -> tuple[str, Callable[[], object]]:
+        desk.plans.put("gold", scopes=before)
+        return desk.issue(name="victim", plan="gold").secret, lambda: desk.plans.put("gold", scopes=after)
+
+    return make
+
+
+def _to_another_plan(desk: Desk, key_id: str) -> None:
+    desk.plans.put("other", scopes=["b:read"])
+    desk.update(key_id, plan="other", scopes=[])
+
+
+def _widen_once_narrowed(desk: Desk) -> tuple[str, Callable[[], object]]:
+    """The key loses a scope, and then its plan gains it: at no moment may the key use it."""
+    desk.plans.put("gold", scopes=["b:read"])
+    issued = desk.issue(name="victim", plan="gold")
+    key_id = issued.key.id
+
+    def change() -> None:
+        desk.update(key_id, scopes=["b:read"])
+        desk.plans.put("gold", scopes=["a:read", "b:read"])
+
+    return issued.secret, change
+
+
 ACTS = {
+    "plan narrowed": Act(None, Reason.SCOPE_DENIED, _plan_edited(["a:read"], ["b:read"])),
+    "plan widened": Act(Reason.SCOPE_DENIED, None, _plan_edited(["b:read"], ["a:read"])),
+    "key narrowed, then its plan widened": Act(Reason.SCOPE_DENIED, Reason.SCOPE_DENIED, _widen_once_narrowed),
+    "another plan": Act(None, Reason.SCOPE_DENIED, _on_key(_to_another_plan)),
     "revoke": Act(None, Reason.REVOKED, _on_key(lambda desk, key: desk.revoke(key))),
     "disable": Act(None, Reason.DISABLED, _on_key(lambda desk, key: desk.disable(key))),
     "enable": Act(Reason.DISABLED, None, _disabled),
@@ -357,8 +389,9 @@ def test_change_during_an_outage(stage: Stage, name: str) -> None:
     for _ in range(3):
         stage.clock.advance(STALENESS + 0.01)
         stage.store.at("before the position", does_not_answer)
-        # Whoever was let in still is; about all others nobody can say anything.
-        assert stage.verdict(secret) is (None if act.before is None else Reason.UNAVAILABLE)
+        # A key that was good still is, for what it was good for; about all others nobody can say anything.
+        good = act.before in (None, Reason.SCOPE_DENIED)
+        assert stage.verdict(secret) is (act.before if good else Reason.UNAVAILABLE)
     stage.clock.advance(STALENESS)
     for _ in range(3):
         assert stage.verdict(secret) is act.after

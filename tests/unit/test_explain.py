@@ -345,7 +345,7 @@ def test_limit_that_is_used_up(desk: Desk) -> None:
     decision, checks = desk.explain(issued.secret)
     assert decision.reason is Reason.RATE_LIMITED
     assert (checks[-1].passed, checks[-1].found) == (False, "used up: 1/minute")
-    assert checks[-1].fix.splitlines()[1] == f"keydesk update {issued.key.id} --limit 1/minute"
+    assert checks[-1].fix.splitlines()[2] == f"keydesk update {issued.key.id} --limit 1/minute"
     assert "wait for" in checks[-1].fix
 
 

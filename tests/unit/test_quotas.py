@@ -216,6 +216,34 @@ def test_store_without_quotas_lets_nobody_in(clock: ManualClock) -> None:
     desk.close()
 
 
+def test_quota_of_a_plan_is_counted_for_each_key(desk: Desk) -> None:
+    desk.plans.put("gold", quotas=["3/total"])
+    first, second = (desk.issue(name="client", plan="gold") for _ in range(2))
+    assert [_allowed(desk, each.secret, 5) for each in (first, second)] == [3, 3]
+    assert [balance.policy for balance in desk.quotas.balances(first.key.id)] == ["3/total quota"]
+
+
+def test_quota_of_an_owner_is_shared_by_its_keys(desk: Desk, clock: ManualClock) -> None:
+    desk.owners.put("acme", quotas=["5/total"])
+    first, second = (desk.issue(name="client", owner="acme", quotas=["4/total"]) for _ in range(2))
+    assert _allowed(desk, first.secret, 9) == 4
+    assert _allowed(desk, second.secret, 9) == 1
+    decision = desk.verify(second.secret)
+    assert isinstance(decision, Denied)
+    assert decision.taken is not None
+    assert decision.taken.violated == ("5/total quota per owner",)
+    assert [balance.left for balance in desk.quotas.balances(second.key.id)] == [2, 0]  # one more lies in the pool
+    clock.advance(USED_UP_SECONDS)
+    with pytest.raises(Refused):
+        desk.quotas.reserve(desk.get_key(second.key.id), 1)  # a key that was read without what it is under
+
+
+def test_plan_and_key_together_are_narrower(desk: Desk) -> None:
+    desk.plans.put("gold", quotas=["5/total"])
+    assert _allowed(desk, _key(desk, "3/total", plan="gold").secret, 9) == 3
+    assert _allowed(desk, _key(desk, "9/total", plan="gold").secret, 9) == 5
+
+
 # What people are told
 
 

@@ -10,6 +10,7 @@ from .ending import delete, disable, enable, revoke
 from .history import events
 from .imports import import_
 from .issuing import issue, rotate
+from .planning import owners, plans
 from .reading import list_, show
 from .tending import db, prune
 from .updating import update
@@ -27,6 +28,8 @@ COMMANDS: tuple[click.Command, ...] = (
     revoke,
     delete,
     verify,
+    plans,
+    owners,
     usage,
     quotas,
     refill,

@@ -106,7 +106,7 @@ def _table(rows: list[ChainedEvent], width: int, with_key: bool) -> Table:
     for row in rows:
         event = row.event
         details = _details(event.details)
-        key = [event.key_id] if with_key else []
+        key = [event.key_id or event.owner or ""] if with_key else []
         last = [*key, details] if wide else ["\n".join(filter(None, [*key, details]))]
         cells = [str(row.number), moment(event.at), event.kind.removeprefix("key."), event.actor, *last]
         table.add_row(*map(cell, cells))

@@ -150,7 +150,8 @@ def _packed(line: int, held: HeldKey | InvalidField) -> tuple[Any, ...]:
     if isinstance(held, InvalidField):
         return line, type(held), held.field, held.problem
     f, s = held.fields, held.secret
-    fields = (f.name, f.owner, f.description, f.environment, f.scopes, f.networks, f.limits, f.quotas, f.expires_at)
+    lists = (f.scopes, f.networks, f.limits, f.quotas)
+    fields = (f.name, f.owner, f.description, f.environment, f.plan, *lists, f.expires_at)
     return line, None, fields, (s.number, s.digest, s.pepper_id, s.hint, s.created_at)
 
 
@@ -158,12 +159,13 @@ def _unpacked(packed: tuple[Any, ...]) -> Line:
     line, problem, first, second = packed
     if problem is not None:
         return line, problem(second) if issubclass(problem, LineProblem) else InvalidField(first, second)
-    name, owner, description, environment, scopes, networks, limits, quotas, expires_at = first
+    name, owner, description, environment, plan, scopes, networks, limits, quotas, expires_at = first
     fields = KeyFields(
         name=name,
         owner=owner,
         description=description,
         environment=environment,
+        plan=plan,
         scopes=scopes,
         networks=networks,
         limits=limits,

@@ -17,7 +17,7 @@ from .import_formats import COLUMNS
 
 MAX_HINT_CHARACTERS = 32  # the longest of ours: prefix, environment, `…` and four characters
 
-_SHARED = ("environment", "scopes", "networks", "limits", "quotas")
+_SHARED = ("environment", "plan", "scopes", "networks", "limits", "quotas")
 _KNOWN = frozenset(COLUMNS)
 
 
@@ -57,6 +57,7 @@ class RowParser:
             owner=parse_field("owner", given.get("owner")),
             description=parse_field("description", given["description"]) if "description" in given else "",
             environment=shared.environment,
+            plan=shared.plan,
             scopes=shared.scopes,
             networks=shared.networks,
             limits=shared.limits,

@@ -119,6 +119,8 @@ class _Importer:
         try:
             with _at_full_speed():
                 return self._desk.import_keys(self._keys(), actor=actor())
+        except InvalidField as error:  # of the plan of the key that was handed over last
+            raise ImportRefused([(self._last_line, str(error))], unread=True) from None
         except DuplicateSecret as error:
             raise ImportRefused(self._duplicates(set(error.digests)), unread=True) from None
 

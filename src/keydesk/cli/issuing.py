@@ -26,6 +26,7 @@ from .types import Duration, When, moment_of
         'keydesk issue "Mobile app" --owner acme --scope orders:read --expires 90d',
         'SECRET=$(keydesk issue "Nightly job" --network 10.0.0.0/8)',
         "keydesk issue Tests --environment test --json",
+        'keydesk issue "ACME portal" --owner acme --plan gold',
     ),
 )
 @click.argument("name", type=NAME)

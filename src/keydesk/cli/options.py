@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +12,8 @@ from .types import FieldValue
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAME = FieldValue("name", "name")
-_OWNER = FieldValue("owner", "owner")
+OWNER = FieldValue("owner", "owner")
+PLAN = FieldValue("plan", "plan")
 _DESCRIPTION = FieldValue("description", "text")
 _SCOPE = FieldValue("scopes", "scope")
 _NETWORK = FieldValue("networks", "cidr")
@@ -21,11 +22,52 @@ _QUOTA = FieldValue("quotas", "quota")
 
 
 def about_options(function: F) -> F:
-    """Add `--owner` and `--description`."""
-    function = click.option("--description", type=_DESCRIPTION, help="What it is for; at most 2000 characters.")(
-        function
-    )
-    return click.option("--owner", type=_OWNER, help="Whose it is: a user, a team, a customer.")(function)
+    """Add `--owner`, `--description` and `--plan`."""
+    plan = "The plan that bounds it: it may do what the plan grants, or of that what --scope says."
+    function = click.option("--plan", type=PLAN, help=plan)(function)
+    function = description_option("What it is for; at most 2000 characters.")(function)
+    return click.option("--owner", type=OWNER, help="Whose it is: a user, a team, a customer.")(function)
+
+
+def description_option(text: str) -> Callable[[F], F]:
+    """Return a decorator that adds `--description`, with this help."""
+    return click.option("--description", type=_DESCRIPTION, help=text)
+
+
+def bundle_options(**helps: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option for each list, which may be given several times, and one that clears it.
+
+    Args:
+        helps: The help of each, by its field: `scopes`, `limits`, `quotas`.
+    """
+    kinds = {"scopes": _SCOPE, "limits": _LIMIT, "quotas": _QUOTA}
+
+    def decorate(function: F) -> F:
+        for field in reversed(helps):
+            function = click.option(f"--no-{field}", is_flag=True, help=f"Take all {field} away.")(function)
+        for field, text in reversed(helps.items()):
+            option = click.option(
+                f"--{field.removesuffix('s')}", field, type=kinds[field], multiple=True, help=f"{text} May be repeated."
+            )
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def changed_lists(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the lists to change of the options given: those that are replaced or cleared.
+
+    Raises:
+        click.UsageError: A list is both.
+    """
+    changed: dict[str, Any] = {}
+    for name in names:
+        if given[name] and given[f"no_{name}"]:
+            raise click.UsageError(f"--no-{name} does not go with --{name.removesuffix('s')}; give one or the other.")
+        if given[name] or given[f"no_{name}"]:
+            changed[name] = list(given[name])
+    return changed
 
 
 def list_options(function: F) -> F:

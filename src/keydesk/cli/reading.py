@@ -6,6 +6,7 @@ import shlex
 from datetime import timedelta
 
 import click
+from rich.table import Table
 
 from ..keys.record import Status
 from ..ports import MAX_PAGE
@@ -13,6 +14,7 @@ from .command import command
 from .context import Run
 from .presence import existing_desk
 from .showing import key_json, key_table, keys_table
+from .standing import add_standing, standing_json, standing_of
 from .types import Duration
 from .using import note_unshared
 
@@ -24,10 +26,12 @@ from .using import note_unshared
         "keydesk list --owner acme --status active",
         "keydesk list --text mobile --size 20",
         "keydesk list --idle 90d --status active",
+        "keydesk list --plan gold",
         "keydesk list --json",
     ),
 )
 @click.option("--owner", help="Only keys of exactly this owner.")
+@click.option("--plan", help="Only keys of this plan.")
 @click.option("--status", type=click.Choice([status.value for status in Status]), help="Only keys in this state now.")
 @click.option("--text", help="Only keys with this in their name, description, owner or id; case does not matter.")
 @click.option(
@@ -40,6 +44,7 @@ from .using import note_unshared
 def list_(
     run: Run,
     owner: str | None,
+    plan: str | None,
     status: str | None,
     text: str | None,
     idle: timedelta | None,
@@ -54,6 +59,7 @@ def list_(
         now = desk.clock.now()
         page = desk.list_keys(
             owner=owner,
+            plan=plan,
             status=Status(status) if status else None,
             text=text,
             idle_since=now - idle if idle is not None else None,
@@ -65,7 +71,7 @@ def list_(
     answer = {"keys": [key_json(key, now) for key in page.keys] if run.as_json else [], "next_cursor": page.next_cursor}
     if page.keys or run.as_json:
         run.show(answer, lambda: keys_table(page.keys, now, run.out.width, with_use=idle is not None))
-    elif owner or status or text or idle is not None:
+    elif owner or plan or status or text or idle is not None:
         run.note("No key fits. `keydesk list` without options shows all.")
     else:
         run.note('There are no keys yet. `keydesk issue "Name of the client"` makes one.')
@@ -73,6 +79,7 @@ def list_(
         idle_text = f"{int(idle.total_seconds())}s" if idle is not None else None
         again = [
             ("--owner", owner),
+            ("--plan", plan),
             ("--status", status),
             ("--text", text),
             ("--idle", idle_text),
@@ -85,7 +92,18 @@ def list_(
 @command("show", examples=("keydesk show key_019a4b0c2d3e4f5061728394a5b6",))
 @click.argument("key_id", metavar="ID")
 def show(run: Run, key_id: str) -> None:
-    """Show one key. Of its secrets there is only a hint: they are stored nowhere."""
+    """Show one key, and what it is under with its plan and its owner.
+
+    Of its secrets there is only a hint: they are stored nowhere. With --json, the member `in_force` has the scopes,
+    limits and quotas that its requests are judged by, and where each limit and quota comes from.
+    """
     with existing_desk(run) as desk:
         key, now = desk.get_key(key_id), desk.clock.now()
-    run.show(key_json(key, now), lambda: key_table(key, now))
+        standing = standing_of(desk, key)
+
+    def table() -> Table:
+        made = key_table(key, now)
+        add_standing(made, standing)
+        return made
+
+    run.show({**key_json(key, now), "in_force": standing_json(standing)}, table)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from rich.console import RenderableType
 from rich.table import Table
 
 from ..keys.record import Key, Secret, Status
@@ -24,6 +23,7 @@ def key_json(key: Key, now: datetime) -> dict[str, Any]:
         "owner": key.owner,
         "description": key.description,
         "environment": key.environment.value,
+        "plan": key.plan,
         "status": key.status_at(now).value,
         "scopes": list(key.scopes),
         "networks": list(key.networks),
@@ -50,7 +50,7 @@ def _secret_json(secret: Secret) -> dict[str, Any]:
     }
 
 
-def key_table(key: Key, now: datetime) -> RenderableType:
+def key_table(key: Key, now: datetime) -> Table:
     """Return all there is to see of one key. What it does not have is left out."""
     status = key.status_at(now)
     table = record()
@@ -60,11 +60,14 @@ def key_table(key: Key, now: datetime) -> RenderableType:
         ("owner", key.owner),
         ("description", key.description),
         ("environment", key.environment),
+        ("plan", key.plan),
     ):
         if value:
             table.add_row(name, cell(value))
     table.add_row("status", cell(_status_text(key, status), STYLES[status]))
-    table.add_row("scopes", cell("\n".join(key.scopes) or "none"))
+    table.add_row(
+        "scopes", cell("\n".join(key.scopes) or ("all of the plan's" if key.plan and not key.in_force else "none"))
+    )
     table.add_row("networks", cell("\n".join(key.networks) or "any"))
     for name, values in (("limits", key.limits), ("quotas", key.quotas)):
         if values:

@@ -10,7 +10,7 @@ import click
 
 from .command import command
 from .context import Run, actor
-from .options import NAME, about_options, list_options
+from .options import NAME, about_options, changed_lists, list_options
 from .presence import existing_desk
 from .showing import key_json, key_table
 from .types import When, moment_of
@@ -36,6 +36,7 @@ def _clearing_options(function: F) -> F:
         "keydesk update key_019a4b0c2d3e4f5061728394a5b6 --scope orders:read --scope orders:write",
         "keydesk update key_019a4b0c2d3e4f5061728394a5b6 --no-networks --expires never",
         'keydesk update key_019a4b0c2d3e4f5061728394a5b6 --owner ""',
+        "keydesk update key_019a4b0c2d3e4f5061728394a5b6 --plan gold --no-scopes",
     ),
 )
 @click.argument("key_id", metavar="ID")
@@ -43,6 +44,7 @@ def _clearing_options(function: F) -> F:
 @about_options
 @list_options
 @_clearing_options
+@click.option("--no-plan", is_flag=True, help="Take the plan away: the key then has what it states itself.")
 @click.option(
     "--expires",
     type=When(never=True),
@@ -72,10 +74,9 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
     Raises:
         click.UsageError: A list is both replaced and cleared.
     """
-    fields = {name: given[name] for name in ("name", "owner", "description") if given[name] is not None}
-    for name in _LISTS:
-        if given[name] and given[f"no_{name}"]:
-            raise click.UsageError(f"--no-{name} does not go with --{name.removesuffix('s')}; give one or the other.")
-        if given[name] or given[f"no_{name}"]:
-            fields[name] = list(given[name])
-    return fields
+    fields = {name: given[name] for name in ("name", "owner", "description", "plan") if given[name] is not None}
+    if given["no_plan"]:
+        if fields.get("plan"):
+            raise click.UsageError("--no-plan does not go with --plan; give one or the other.")
+        fields["plan"] = None
+    return {**fields, **changed_lists(given, _LISTS)}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from .limits import Limit, Quota
+from .plans import PlanFields
 from .record import Key, KeyFields, Status
 
 WRITE_SCOPE = "keydesk:keys:write"
+PLANS_SCOPE = "keydesk:plans:write"
 
 
 def problems_of_caller(caller: Key, owner: str | None, now: datetime) -> list[str]:
@@ -23,17 +25,45 @@ def problems_of_caller(caller: Key, owner: str | None, now: datetime) -> list[st
 
 
 def excess(caller: Key, wanted: KeyFields) -> list[str]:
-    """Return in what the wanted fields go beyond what the caller holds; empty when in nothing."""
-    problems = []
-    scopes = wanted.scopes.beyond(caller.scopes)
-    if scopes:
-        problems.append(f"the caller does not hold {', '.join(scopes)}")
+    """Return in what the wanted fields go beyond what the caller holds; empty when in nothing.
+
+    Args:
+        caller, wanted: Both with their plans folded in, see `keydesk.keys.effective`.
+    """
+    problems = _scopes_beyond(caller, wanted)
     if not wanted.networks.within(caller.networks):
         problems.append(f"networks must lie within the caller's: {', '.join(caller.networks)}")
     if caller.expires_at is not None and (wanted.expires_at is None or wanted.expires_at > caller.expires_at):
         problems.append(f"expires_at must be no later than the caller's, {caller.expires_at.isoformat()}")
     if caller.environment != wanted.environment:
         problems.append(f"environment must be the caller's, {caller.environment}")
+    return problems + _limits_beyond(caller, wanted)
+
+
+def problems_of_planner(caller: Key, now: datetime) -> list[str]:
+    """Return why the caller may not change plans or owners' terms, which are for many keys; empty when it may."""
+    problems = []
+    if caller.status_at(now) is not Status.ACTIVE:
+        problems.append(f"the caller's own key is {caller.status_at(now)}")
+    if not caller.scopes.allow(PLANS_SCOPE):
+        problems.append(f"the caller needs the scope {PLANS_SCOPE}")
+    if caller.owner is not None:
+        problems.append(f"the caller may touch only keys of the owner {caller.owner!r}")
+    return problems
+
+
+def excess_of_plan(caller: Key, plan: PlanFields) -> list[str]:
+    """Return in what a plan goes beyond what the caller holds; empty when in nothing."""
+    return _scopes_beyond(caller, plan) + _limits_beyond(caller, plan)
+
+
+def _scopes_beyond(caller: Key, wanted: KeyFields | PlanFields) -> list[str]:
+    scopes = wanted.scopes.beyond(caller.scopes)
+    return [f"the caller does not hold {', '.join(scopes)}"] if scopes else []
+
+
+def _limits_beyond(caller: Key, wanted: KeyFields | PlanFields) -> list[str]:
+    problems = []
     for limit in caller.limits:
         if not any(_as_tight(mine, limit) for mine in wanted.limits):
             problems.append(f"limits must hold one at least as tight as the caller's {limit}")

@@ -15,6 +15,7 @@ from .strength import is_strong
 
 SHA256_MARK = "sha256:"
 UNKNOWN_HINT = "…"
+_NO_PLANS = "keys in a file or in the configuration have no plans; state its scopes and limits here, or use a database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ def keys_of_mapping(
         here = place(position)
         try:
             fields = parse_fields({"name": value} if isinstance(value, str) else _table(value))
+            if fields.plan is not None:
+                raise InvalidField("plan", _NO_PLANS)
             entries = fields_of.get(fields.name, [])
             _require_right_way_round(text, fields.name)
             secret = mint.secret(text, number=len(entries) + 1, now=now)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..errors import InvalidField
 from .limits import MAX_LIMITS, Limit, Quota, parse_limit, parse_quota
 from .networks import Networks
+from .plans import Agreed, parse_plan_name
 from .scopes import Scopes
 from .secret import Environment, redact, shown
 
@@ -72,7 +73,8 @@ class KeyFields:
         owner: An opaque string of the application's, or None; at most 200 characters.
         description: At most 2000 characters.
         environment: Live or test; part of the secret.
-        scopes: What it may do.
+        plan: The name of its plan, which bounds what it states itself; None for none.
+        scopes: What it may do. Of a key with a plan: as far as the plan grants it; where it states none, all of that.
         networks: Where it may be used from.
         limits: So many per sliding window; at most 20.
         quotas: So many per calendar period; at most 20.
@@ -83,6 +85,7 @@ class KeyFields:
     owner: str | None = None
     description: str = ""
     environment: Environment = Environment.LIVE
+    plan: str | None = None
     scopes: Scopes = Scopes()
     networks: Networks = Networks()
     limits: tuple[Limit, ...] = ()
@@ -100,6 +103,10 @@ class Key(KeyFields):
         version: 1 when issued, one more with each change.
         last_used_at: The minute in which a request with it was last allowed, as far as that is written down; None for
             never. It is no part of what a change makes, nor of comparing two records.
+        agreed: What its plan and its owner put it under, where it was read to be verified; None where there is
+            nothing, and of a record that was read otherwise.
+        in_force: Whether its plan is folded in: `scopes`, `limits` and `quotas` are then what its requests are judged
+            by, and not only what it states itself.
     """
 
     id: str
@@ -111,6 +118,8 @@ class Key(KeyFields):
     revoke_reason: str = ""
     version: int = 1
     last_used_at: datetime | None = field(default=None, compare=False)
+    agreed: Agreed | None = field(default=None, compare=False, repr=False)
+    in_force: bool = field(default=False, compare=False, repr=False)
 
     def status_at(self, now: datetime) -> Status:
         """Return the state of the key at a moment. Expiry counts from the very instant it names."""
@@ -242,6 +251,18 @@ def _name(value: object) -> str:
     return name
 
 
+def parse_owner(value: object) -> str:
+    """Return an owner.
+
+    Raises:
+        InvalidField: Not one line of 1 to 200 characters, or it holds control characters or a secret.
+    """
+    owner = _owner(value)
+    if owner is None:
+        raise InvalidField("owner", "is empty; say whose keys")
+    return owner
+
+
 def _owner(value: object) -> str | None:
     owner = None if value is None else parse_text("owner", MAX_OWNER_CHARACTERS, value)
     if owner and "\n" in owner:
@@ -319,6 +340,7 @@ _PARSERS: Mapping[str, Any] = {
     "owner": _owner,
     "description": lambda value: parse_text("description", MAX_DESCRIPTION_CHARACTERS, value),
     "environment": _environment,
+    "plan": lambda value: None if value is None or value == "" else parse_plan_name(value),
     "scopes": lambda value: value if isinstance(value, Scopes) else Scopes(_texts("scopes", value)),
     "networks": lambda value: value if isinstance(value, Networks) else Networks(_texts("networks", value)),
     "limits": _limits,

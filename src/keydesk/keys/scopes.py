@@ -47,7 +47,7 @@ class Scopes:
     __slots__ = ("_exact", "_grants", "_joined", "_starts")
 
     def __init__(self, grants: Iterable[str] = ()) -> None:
-        self._grants = tuple(sorted(set(grants)))
+        self._hold(grants)
         if len(self._grants) > MAX_SCOPES:
             raise InvalidField("scopes", f"{len(self._grants)} are too many; a key holds at most {MAX_SCOPES}")
         for grant in self._grants:
@@ -57,6 +57,9 @@ class Scopes:
                     f"{shown(grant, 140)} is not a scope; write resource:action, such as orders:read, "
                     "or resource:* for all of its actions, or * for everything",
                 )
+
+    def _hold(self, grants: Iterable[str]) -> None:
+        self._grants = tuple(sorted(set(grants)))
         self._exact = frozenset(self._grants)
         self._joined = ",".join(self._grants)
         self._starts = tuple(grant[:-1] for grant in self._grants if grant.endswith("*"))
@@ -72,6 +75,15 @@ class Scopes:
     def beyond(self, holder: Scopes) -> tuple[str, ...]:
         """Return those of these grants that the holder's grants do not cover: what the holder cannot give."""
         return tuple(g for g in self._grants if g not in holder._exact and not g.startswith(holder._starts or ("\0",)))
+
+    def within(self, holder: Scopes) -> Scopes:
+        """Return what these grants and the holder's both cover. That may be more than 200 grants."""
+        beyond = self.beyond(holder)
+        if not beyond:
+            return self
+        both = object.__new__(Scopes)
+        both._hold((self._exact - set(beyond)) | (holder._exact - set(holder.beyond(self))))
+        return both
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._grants)

@@ -19,7 +19,9 @@ from typing import TypeAlias
 from ..clock import Clock
 from ..errors import StoreError, StoreUnavailable
 from ..events import (
+    KINDS,
     ChainedEvent,
+    Event,
     KeyDeleted,
     KeyDisabled,
     KeyEnabled,
@@ -251,9 +253,12 @@ class CachedFinder:
             if events is None:
                 self._forget_everything()
             else:
-                changed = {row.event.key_id for row in events}
-                self._forget(changed, new_secrets=any(row.event.kind not in _NO_NEW_SECRET for row in events))
                 position = Position(events[-1].number, events[-1].hash)
+                if any(_about_many(row.event) for row in events):
+                    self._forget_everything()
+                else:
+                    changed = {row.event.key_id for row in events}
+                    self._forget(changed, new_secrets=any(row.event.kind not in _NO_NEW_SECRET for row in events))
         self._position = position
 
     def _events_up_to(self, position: Position) -> list[ChainedEvent] | None:
@@ -389,3 +394,8 @@ class CachedFinder:
             self._tokens[key_id] = others
         else:
             del self._tokens[key_id]
+
+
+def _about_many(event: Event) -> bool:
+    """Return whether an event may be about more keys than one: of a plan, of an owner, or of a kind not known here."""
+    return not event.key_id or event.kind not in KINDS

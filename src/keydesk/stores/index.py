@@ -93,6 +93,8 @@ def matches(where: KeyFilter, key: Key, now: datetime) -> bool:
     """Return whether a key meets every condition of a filter."""
     if where.owner is not None and key.owner != where.owner:
         return False
+    if where.plan is not None and key.plan != where.plan:
+        return False
     if where.status is not None and key.status_at(now) is not where.status:
         return False
     if where.idle_since is not None and max(key.created_at, key.last_used_at or key.created_at) >= where.idle_since:

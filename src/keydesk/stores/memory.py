@@ -13,11 +13,12 @@ from ..clock import Clock
 from ..decision import Check
 from ..errors import DuplicateSecret, KeyNotFound
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
+from ..keys.plans import Agreed, OwnerTerms, Plan
 from ..keys.record import Key
 from ..leases import leased_now
-from ..ports import Balance, Change, KeyFilter, Page, Position
+from ..ports import Balance, Change, KeyFilter, OwnerChange, Page, PlanChange, Position, plan_in_use, unknown_plan
 from .index import KeyIndex
-from .paging import check_size
+from .paging import KEY_ID, check_size
 
 
 class MemoryStore:
@@ -29,11 +30,14 @@ class MemoryStore:
         self._index = KeyIndex()
         self._events: list[ChainedEvent] = []
         self._balances: defaultdict[Account, Balance] = defaultdict(lambda: Balance(0, 0, 0))
+        self.plans = MemoryPlans(self._lock, self._index, self._append)
 
     def find_by_digest(self, digests: Sequence[str]) -> Key | None:
         """See `KeyStore.find_by_digest`."""
         with self._lock:
-            return self._index.find_by_digest(digests)
+            key = self._index.find_by_digest(digests)
+            agreed = self.plans.agreed_of(key) if key else None
+        return replace(key, agreed=agreed) if key and agreed else key
 
     def find_key(self, key_id: str) -> Key | None:
         """See `KeyStore.find_key`."""
@@ -54,6 +58,7 @@ class MemoryStore:
 
         Raises:
             DuplicateSecret: A digest is here already, or twice among these.
+            InvalidField: There is no plan of the name that a key has.
         """
         given = list(keys)
         digests = [secret.digest for key, _ in given for secret in key.secrets]
@@ -61,6 +66,7 @@ class MemoryStore:
             taken = [d for d, count in Counter(digests).items() if count > 1 or self._index.find_by_digest((d,))]
             if taken:
                 raise DuplicateSecret(taken)
+            self.plans.require(key.plan for key, _ in given)
             for key, _ in given:
                 self._index.put(key)
             self._append(event for _, event in given)
@@ -72,6 +78,7 @@ class MemoryStore:
         Raises:
             KeyNotFound: No key has this id.
             DuplicateSecret: A new digest is here already.
+            InvalidField: There is no plan of the name that the key is given.
         """
         with self._lock:
             before = self._index.find(key_id)
@@ -84,6 +91,8 @@ class MemoryStore:
                 self._index.remove(before)
             else:
                 self._refuse_taken(change.key)
+                if change.key.plan != before.plan:
+                    self.plans.require([change.key.plan])
                 self._index.put(change.key)
             self._append([change.event])
             return change.key
@@ -113,6 +122,8 @@ class MemoryStore:
             InvalidField: The size is out of range.
         """
         check_size(size)
+        if key_id is not None and not KEY_ID.fullmatch(key_id):
+            return []
         with self._lock:
             rows = self._events[max(after, 0) :]
         return [row for row in rows if key_id is None or row.event.key_id == key_id][:size]
@@ -186,3 +197,100 @@ class MemoryStore:
 
     def close(self) -> None:
         """See `KeyStore.close`."""
+
+
+class MemoryPlans:
+    """The plans and the owners' terms of a store in memory; see `keydesk.ports.PlanStore`.
+
+    Args:
+        lock: That of the store.
+        index: Its keys.
+        append: Adds events to its chain, under the lock.
+    """
+
+    def __init__(self, lock: threading.Lock, index: KeyIndex, append: Callable[[Iterable[Event]], None]) -> None:
+        self._lock = lock
+        self._index = index
+        self._append = append
+        self._plans: dict[str, Plan] = {}
+        self._owners: dict[str, OwnerTerms] = {}
+
+    def agreed_of(self, key: Key) -> Agreed | None:
+        """Return what a key is under; None where there is nothing. Under the lock."""
+        plan, owner = self._plans.get(key.plan or ""), self._owners.get(key.owner or "")
+        return Agreed(plan, owner) if plan or owner else None
+
+    def require(self, names: Iterable[str | None]) -> None:
+        """Return if there are plans of all these names, but for None. Under the lock.
+
+        Raises:
+            InvalidField: There is none of one of them.
+        """
+        for name in names:
+            if name is not None and name not in self._plans:
+                raise unknown_plan(name)
+
+    def find_plan(self, name: str) -> Plan | None:
+        """See `PlanStore.find_plan`."""
+        with self._lock:
+            return self._plans.get(name)
+
+    def list_plans(self, *, after: str = "", size: int = 100) -> list[Plan]:
+        """See `PlanStore.list_plans`.
+
+        Raises:
+            InvalidField: The size is out of range.
+        """
+        check_size(size)
+        with self._lock:
+            return [self._plans[name] for name in sorted(self._plans) if name > after][:size]
+
+    def change_plan(self, name: str, decide: Callable[[Plan | None], PlanChange | None]) -> Plan | None:
+        """See `PlanStore.change_plan`.
+
+        Raises:
+            StateConflict: It was to be deleted, and keys that are not revoked have it.
+        """
+        with self._lock:
+            before = self._plans.get(name)
+            change = decide(before)
+            if change is None:
+                return before
+            if change.plan is None:
+                count = sum(key.plan == name and key.revoked_at is None for key in self._index)
+                if count:
+                    raise plan_in_use(name, count)
+                self._plans.pop(name, None)
+            else:
+                self._plans[name] = change.plan
+            self._append([change.event])
+            return change.plan
+
+    def find_owner(self, owner: str) -> OwnerTerms | None:
+        """See `PlanStore.find_owner`."""
+        with self._lock:
+            return self._owners.get(owner)
+
+    def list_owners(self, *, after: str = "", size: int = 100) -> list[OwnerTerms]:
+        """See `PlanStore.list_owners`.
+
+        Raises:
+            InvalidField: The size is out of range.
+        """
+        check_size(size)
+        with self._lock:
+            return [self._owners[owner] for owner in sorted(self._owners) if owner > after][:size]
+
+    def change_owner(self, owner: str, decide: Callable[[OwnerTerms | None], OwnerChange | None]) -> OwnerTerms | None:
+        """See `PlanStore.change_owner`."""
+        with self._lock:
+            before = self._owners.get(owner)
+            change = decide(before)
+            if change is None:
+                return before
+            if change.terms is None:
+                self._owners.pop(owner, None)
+            else:
+                self._owners[owner] = change.terms
+            self._append([change.event])
+            return change.terms

@@ -11,15 +11,18 @@ from typing import Any, TypeAlias
 from ..events import ChainedEvent, encode_details, event_class
 from ..keys.limits import Limit, Quota, parse_limit, parse_quota
 from ..keys.networks import Networks
+from ..keys.plans import Agreed, OwnerFields, OwnerTerms, Plan, PlanFields
 from ..keys.record import Key, Secret
 from ..keys.scopes import Scopes
 from ..keys.secret import Environment
-from .schema import keys, secrets
+from .schema import keys, owners, plans, secrets
 
 SEPARATOR = ","  # that of `str(Scopes)` and `str(Networks)`, too
 # Columns in the order `key_of` and `secret_of` take them.
 KEY_COLUMNS = tuple(keys.c)
 SECRET_COLUMNS = tuple(secrets.c)
+# And in the order `agreed_of` takes them.
+AGREED_COLUMNS = (plans.c.scopes, plans.c.limits, plans.c.quotas, owners.c.limits, owners.c.quotas)
 
 
 Moments: TypeAlias = Callable[[datetime | None], Any]  # how a database is handed a moment
@@ -49,6 +52,7 @@ def key_row(key: Key, moment: Moments = _as_it_is) -> tuple[Any, ...]:
         key.revoke_reason,
         key.version,
         moment(key.last_used_at),
+        key.plan,
     )
 
 
@@ -91,7 +95,7 @@ def event_row(row: ChainedEvent, moment: Moments = _as_it_is) -> tuple[Any, ...]
     )
 
 
-def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
+def key_of(row: Sequence[Any], held: tuple[Secret, ...], agreed: Agreed | None = None) -> Key:
     """Return the key of a row that begins with `KEY_COLUMNS`.
 
     Raises:
@@ -115,6 +119,7 @@ def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
         revoke_reason,
         version,
         last_used_at,
+        plan,
     ) = row[: len(KEY_COLUMNS)]
     return Key(
         id=key_id,
@@ -122,6 +127,7 @@ def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
         owner=owner,
         description=description,
         environment=Environment(environment),
+        plan=plan,
         scopes=_scopes(scopes),
         networks=_networks(networks),
         limits=_limits(limits),
@@ -135,6 +141,7 @@ def key_of(row: Sequence[Any], held: tuple[Secret, ...]) -> Key:
         revoke_reason=revoke_reason,
         version=version,
         last_used_at=last_used_at,
+        agreed=agreed,
     )
 
 
@@ -142,6 +149,77 @@ def secret_of(row: Sequence[Any]) -> Secret:
     """Return the secret of a row of `SECRET_COLUMNS`."""
     _, number, digest, pepper_id, hint, created_at, expires_at = row
     return Secret(number, digest, pepper_id, hint, created_at, expires_at)
+
+
+def agreed_of(row: Sequence[str | None]) -> Agreed | None:
+    """Return what a key is under, of a row of `AGREED_COLUMNS`; None where there is nothing.
+
+    Raises:
+        InvalidField: Somebody wrote into it what cannot be read.
+    """
+    return None if row[0] is None and row[3] is None else _agreed(*row)
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """Return the row of a plan, by the names of its columns."""
+    return {
+        "name": plan.name,
+        "description": plan.description,
+        "scopes": str(plan.scopes),
+        "limits": SEPARATOR.join(map(str, plan.limits)),
+        "quotas": SEPARATOR.join(map(str, plan.quotas)),
+        "created_at": plan.created_at,
+        "updated_at": plan.updated_at,
+        "version": plan.version,
+    }
+
+
+def plan_of(row: Sequence[Any]) -> Plan:
+    """Return the plan of a row.
+
+    Raises:
+        InvalidField: Somebody wrote into it what cannot be read.
+    """
+    name, description, scopes, limits, quotas, created_at, updated_at, version = row
+    return Plan(
+        name=name,
+        description=description,
+        scopes=_scopes(scopes),
+        limits=_limits(limits),
+        quotas=_quotas(quotas),
+        created_at=created_at,
+        updated_at=updated_at,
+        version=version,
+    )
+
+
+def owner_values(terms: OwnerTerms) -> dict[str, Any]:
+    """Return the row of an owner's terms, by the names of its columns."""
+    return {
+        "owner": terms.owner,
+        "limits": SEPARATOR.join(map(str, terms.limits)),
+        "quotas": SEPARATOR.join(map(str, terms.quotas)),
+        "created_at": terms.created_at,
+        "updated_at": terms.updated_at,
+        "version": terms.version,
+    }
+
+
+def owner_of(row: Sequence[Any]) -> OwnerTerms:
+    """Return the owner's terms of a row.
+
+    Raises:
+        InvalidField: Somebody wrote into it what cannot be read.
+    """
+    owner, limits, quotas, created_at, updated_at, version = row
+    return OwnerTerms(
+        owner=owner,
+        limits=_limits(limits),
+        quotas=_quotas(quotas),
+        created_at=created_at,
+        updated_at=updated_at,
+        version=version,
+    )
 
 
 def event_of(row: Sequence[Any]) -> ChainedEvent:
@@ -176,3 +254,13 @@ def _limits(text: str) -> tuple[Limit, ...]:
 @lru_cache(maxsize=4096)
 def _quotas(text: str) -> tuple[Quota, ...]:
     return tuple(map(parse_quota, text.split(SEPARATOR))) if text else ()
+
+
+@lru_cache(maxsize=4096)
+def _agreed(scopes: str | None, limits: str, quotas: str, owner_limits: str | None, owner_quotas: str) -> Agreed:
+    plan = owner = None
+    if scopes is not None:
+        plan = PlanFields(scopes=_scopes(scopes), limits=_limits(limits), quotas=_quotas(quotas))
+    if owner_limits is not None:
+        owner = OwnerFields(limits=_limits(owner_limits), quotas=_quotas(owner_quotas))
+    return Agreed(plan, owner)

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 VERSION_TABLE = "keydesk_version"
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -134,7 +134,11 @@ keys = Table(
     Column("version", Integer, nullable=False),
     # To the minute. No index: it would be written with each use, and only people look for keys that nobody uses.
     Column("last_used_at", Moment),
+    # The name of a row of keydesk_plans. No foreign key: who changes either holds the lock of the chain's head, and
+    # an import of a million keys would look each of them up.
+    Column("plan", _code(64)),
     Index(None, "owner", "id"),
+    Index(None, "plan", "id"),
     sqlite_with_rowid=False,
     **_OPTIONS,
 )
@@ -219,6 +223,35 @@ quotas = Table(
     Column("leased", BigInteger, nullable=False),
     Column("refilled", BigInteger, nullable=False),  # on top of the quota
     Column("told_percent", Integer, nullable=False),  # that an event has told of: 0, 80 or 100
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+plans = Table(
+    "keydesk_plans",
+    metadata,
+    Column("name", _code(64), primary_key=True),
+    Column("description", _prose(), nullable=False),
+    Column("scopes", Text, nullable=False),  # lists as in keydesk_keys
+    Column("limits", Text, nullable=False),
+    Column("quotas", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("version", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+# What the keys of an owner share. An owner without a row shares nothing.
+owners = Table(
+    "keydesk_owners",
+    metadata,
+    Column("owner", _words(200), primary_key=True),
+    Column("limits", Text, nullable=False),
+    Column("quotas", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("updated_at", Moment, nullable=False),
+    Column("version", Integer, nullable=False),
     sqlite_with_rowid=False,
     **_OPTIONS,
 )

@@ -28,6 +28,7 @@ from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, written_behind
 from .engines import answering, close_pool, for_requests, leave_pool, transaction
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
+from .plans import SqlPlans, require_plans
 from .quotas import SqlQuotas
 from .reading import PreparedRead, ReadConnections, WatchedRead
 from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row
@@ -42,6 +43,7 @@ from .statements import (
     key_id_of_first,
     key_of_digests,
     key_of_rows,
+    key_under_terms,
     key_with_secrets,
     page_of_keys,
     position,
@@ -51,6 +53,7 @@ from .usage import SqlUsage, note_used
 
 _BATCH = 2000
 _DIGEST_COLUMN = SECRET_COLUMNS.index(secrets.c.digest)
+_PLAN_COLUMN = KEY_COLUMNS.index(keys.c.plan)
 _FAR = 2**62  # beyond every number of an event
 
 
@@ -84,6 +87,8 @@ class SqlStore:
         self._events_after = PreparedRead(self._connections, events_after(), "after", "size", "skip")
         one_key = key_with_secrets().where(keys.c.id == bindparam("key_id"))
         self._by_id = PreparedRead(self._connections, one_key, "key_id")
+        self._under_terms = PreparedRead(self._connections, key_under_terms(), "key_id")
+        self.plans = SqlPlans(engine, self._prepare, self._reading, self._appending, self._add_events)
 
     # Reading, on the path of a request
 
@@ -102,7 +107,7 @@ class SqlStore:
             return None
         key_id = key_id_of_first(rows, digests)
         if self._in_process:
-            return key_of_rows(self._by_id.rows(key_id))
+            return key_of_rows(self._under_terms.rows(key_id))
         return key_of_rows([row for row in rows if row[0] == key_id])
 
     def _read_by_digest(self, count: int) -> PreparedRead:
@@ -134,6 +139,7 @@ class SqlStore:
 
         Raises:
             DuplicateSecret: A digest is in the store already, or twice among these.
+            InvalidField: There is no plan of the name that a key has.
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
@@ -152,6 +158,7 @@ class SqlStore:
                 )
 
             def write(rows: tuple[Rows, Rows, Rows]) -> None:
+                require_plans(connection, {row[_PLAN_COLUMN] for row in rows[0]})
                 self._insert_keys.run(connection, rows[0])
                 self._add_secrets(connection, rows[1])
                 self._add_events(connection, rows[2])
@@ -177,6 +184,7 @@ class SqlStore:
         Raises:
             KeyNotFound: No key has this id.
             DuplicateSecret: A new digest is in the store already.
+            InvalidField: There is no plan of the name that the key is given.
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
@@ -198,6 +206,7 @@ class SqlStore:
             return change.key
 
     def _replace(self, connection: Connection, before: Key, after: Key) -> None:
+        require_plans(connection, {after.plan} - {before.plan})
         connection.execute(update(keys).where(keys.c.id == after.id), key_values(after))
         if after.secrets != before.secrets:
             connection.execute(delete(secrets).where(secrets.c.key_id == after.id))

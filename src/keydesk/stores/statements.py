@@ -6,17 +6,31 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Select, bindparam, false, func, literal_column, null, or_, select
+from sqlalchemy import (
+    BigInteger,
+    FromClause,
+    Integer,
+    Select,
+    bindparam,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+)
 
 from ..errors import StoreUnavailable
+from ..keys.plans import PLAN_NAME
 from ..keys.record import Key, Status
 from ..ports import KeyFilter
-from .rows import KEY_COLUMNS, SECRET_COLUMNS, key_of, secret_of
-from .schema import chain_head, events, keys, secrets
+from .rows import AGREED_COLUMNS, KEY_COLUMNS, SECRET_COLUMNS, agreed_of, key_of, secret_of
+from .schema import chain_head, events, keys, owners, plans, secrets
 
 _REPEATED_SHOWN = 100
 HEAD_ID = 1  # of the one row of keydesk_chain_head
 DIGEST_PLACE = len(KEY_COLUMNS) + SECRET_COLUMNS.index(secrets.c.digest)  # in a row of a key and one of its secrets
+_AGREED_PLACE = len(KEY_COLUMNS) + len(SECRET_COLUMNS)
 
 
 def position() -> Select[Any]:
@@ -54,13 +68,35 @@ def key_with_secrets() -> Select[Any]:
     )
 
 
+def key_under_terms() -> Select[Any]:
+    """Return what selects a key as `key_with_secrets` does, and what its plan and its owner put it under behind that.
+
+    In one statement, so all of it is of one moment: a key and a plan of two moments can together grant what was never
+    in force.
+    """
+    return (
+        select(*KEY_COLUMNS, *SECRET_COLUMNS, *AGREED_COLUMNS)
+        .select_from(_under_terms(keys.join(secrets, secrets.c.key_id == keys.c.id)))
+        .where(keys.c.id == bindparam("key_id"))
+        .order_by(secrets.c.number)
+    )
+
+
+def _under_terms(source: FromClause) -> FromClause:
+    return source.outerjoin(plans, plans.c.name == keys.c.plan).outerjoin(owners, owners.c.owner == keys.c.owner)
+
+
 def key_of_digests(names: Sequence[str]) -> Select[Any]:
-    """Return what selects the key that has a secret under one of the digests in the parameters of these names."""
+    """Return what selects the key that has a secret under one of the digests in the parameters of these names.
+
+    Its columns are those of `key_under_terms`.
+    """
     presented = secrets.alias("presented")
     wanted: list[Any] = [bindparam(name) for name in names]
+    key = presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id)
     return (
-        select(*KEY_COLUMNS, *SECRET_COLUMNS)
-        .select_from(presented.join(keys, keys.c.id == presented.c.key_id).join(secrets, secrets.c.key_id == keys.c.id))
+        select(*KEY_COLUMNS, *SECRET_COLUMNS, *AGREED_COLUMNS)
+        .select_from(_under_terms(key))
         .where(presented.c.digest.in_(wanted))
         .order_by(secrets.c.number)
     )
@@ -89,7 +125,7 @@ def key_id_of_first(rows: Sequence[Sequence[Any]], digests: Sequence[str]) -> st
 
 
 def key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:
-    """Return the key of rows as `key_with_secrets` selects them, or None where there are none.
+    """Return the key of rows as `key_with_secrets` or `key_under_terms` selects them, or None where there are none.
 
     Raises:
         StoreUnavailable: Somebody wrote into a row what cannot be read.
@@ -98,17 +134,19 @@ def key_of_rows(rows: Sequence[Sequence[Any]]) -> Key | None:
 
 
 def whole_key(rows: Sequence[Sequence[Any]]) -> Key:
-    """Return the key of rows as `key_with_secrets` selects them, of which there is at least one.
+    """Return the key of rows as `key_with_secrets` or `key_under_terms` selects them, of which there is at least one.
 
     Raises:
         StoreUnavailable: Somebody wrote into a row what cannot be read.
     """
     row, split = rows[0], len(KEY_COLUMNS)
     try:
-        return key_of(row, tuple(secret_of(each[split:]) for each in rows))
+        held = tuple(secret_of(each[split:_AGREED_PLACE]) for each in rows)
+        return key_of(row, held, agreed_of(row[_AGREED_PLACE:]) if len(row) > _AGREED_PLACE else None)
     except (ValueError, TypeError) as error:  # InvalidField is a ValueError; SQLite keeps bytes in any column
         raise StoreUnavailable(
-            f"the row of {row[0]} in keydesk_keys was changed by hand and cannot be read ({error}); mend or delete it"
+            f"the row of {row[0]} in keydesk_keys, or that of its plan or owner, was changed by hand and cannot be "
+            f"read ({error}); mend or delete it"
         ) from None
 
 
@@ -145,6 +183,9 @@ def filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[
         # MariaDB takes no notice of spaces at the end; owners have none.
         exact = keys.c.owner == where.owner if where.owner == where.owner.rstrip() else false()
         statement = statement.where(exact)
+    if where.plan is not None:
+        # MariaDB takes no notice of spaces at the end, and refuses to compare an ASCII column with anything else.
+        statement = statement.where(keys.c.plan == where.plan if PLAN_NAME.fullmatch(where.plan) else false())
     if where.text:
         # Ids are ASCII columns: MariaDB refuses to compare them with anything else.
         fields = (keys.c.name, keys.c.description, keys.c.owner, *([keys.c.id] if where.text.isascii() else []))

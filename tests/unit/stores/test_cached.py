@@ -15,13 +15,14 @@ import pytest
 from keydesk import Desk, Reason, open_desk
 from keydesk.desk import HeldKey
 from keydesk.errors import StoreUnavailable
-from keydesk.events import ChainedEvent
+from keydesk.events import ChainedEvent, event_class
 from keydesk.keys.record import Key, KeyFields
+from keydesk.keys.scopes import Scopes
 from keydesk.lookup import StoreFinder
 from keydesk.ports import Position
 from keydesk.stores import cached
 from keydesk.stores.cached import CachedFinder
-from keydesk.testing import ManualClock
+from keydesk.testing import ManualClock, new_key
 
 STALENESS, GRACE, SIZE = 1.0, 300.0, 10
 
@@ -610,3 +611,51 @@ def test_no_cache(clock: ManualClock) -> None:
     desk = open_desk({"KEYDESK_STORE": "memory://", "KEYDESK_CACHE_KEYS": 0}, clock=clock)
     assert isinstance(desk._finder, StoreFinder)
     assert desk.verify(desk.issue(name="client").secret).allowed
+
+
+# Plans, and events of newer versions
+
+
+@pytest.mark.parametrize("kind", ["plan", "owner", "newer kind", "newer kind about a key"])
+def test_event_that_may_be_about_many_keys_forgets_all(clock: ManualClock, kind: str) -> None:
+    bench = Bench(clock)
+    bench.desk.plans.put("gold", scopes=["a:read"])
+    keys = [bench.desk.issue(name="x", plan="gold", owner="acme"), bench.desk.issue(name="y")]
+    for issued in keys:
+        assert not isinstance(bench.finder.find(issued.secret), str)
+    reads = bench.store.reads
+    if kind == "plan":
+        bench.desk.plans.put("gold", scopes=["b:read"])
+    elif kind == "owner":
+        bench.desk.owners.put("acme", limits=["5/minute"])
+    else:
+        other = new_key()
+        made = event_class("key.teleported")(
+            at=clock.now(), actor="x", key_id=other.id if kind.endswith("key") else "", owner=None, details={}
+        )
+        bench.desk.store.add([(other, made)])  # type: ignore[attr-defined]
+    clock.advance(STALENESS + 0.01)
+    found = [bench.finder.find(issued.secret) for issued in keys]
+    assert bench.store.reads == reads + 2
+    assert not isinstance(found[0], str)
+    assert found[0].key.scopes == Scopes(["b:read" if kind == "plan" else "a:read"])
+    agreed = found[0].key.agreed
+    assert agreed is not None
+    assert (agreed.owner is not None) == (kind == "owner")
+    for issued in keys:
+        bench.finder.find(issued.secret)
+    assert bench.store.reads == reads + 2
+
+
+def test_plan_costs_a_known_key_nothing(clock: ManualClock) -> None:
+    bench = Bench(clock)
+    bench.desk.plans.put("gold", scopes=["a:read"])
+    issued = bench.desk.issue(name="x", plan="gold")
+    bench.finder.find(issued.secret)
+    asked = bench.store.reads, bench.store.asks
+    for _ in range(10):
+        found = bench.finder.find(issued.secret)
+        assert not isinstance(found, str)
+        assert found.always is not None
+        assert found.always.key is found.key
+    assert (bench.store.reads, bench.store.asks) == asked
