@@ -32,16 +32,20 @@ class Caller:
         plans: Those that it takes to judge the change, by their names. They were read before it began: should somebody
             edit one meanwhile, it is as if that came after.
         terms: What is agreed for all keys.
+        giving: The name of the plan that a key is to be given.
 
     Raises:
         InvalidField: The actor is empty, too long, or holds control characters or a secret.
         NotPermitted: The key has a plan that is not in the store.
     """
 
-    def __init__(self, by: Key | None, actor: str, plans: Mapping[str, Plan], terms: Terms) -> None:
+    def __init__(
+        self, by: Key | None, actor: str, plans: Mapping[str, Plan], terms: Terms, giving: str | None = None
+    ) -> None:
         self.name = by.id if by else parse_actor(actor)
         self._plans = plans
         self._terms = terms
+        self._giving = giving
         # A key of its own: what is given may be a proxy, such as the key of a request.
         self._by = self._held(Key(**{name: getattr(by, name) for name in _OF_A_KEY})) if by else None
 
@@ -54,6 +58,9 @@ class Caller:
         if self._by is None:
             return
         problems = problems_of_caller(self._by, owner, now)
+        if self._giving is not None and self._by.owner is not None and self._giving != self._by.plan:
+            # What that plan gives today the caller may hold; what it will give tomorrow is not theirs to choose.
+            problems.append("the caller may give a key no plan but its own")
         if wanted is not None:
             problems += excess(self._by, self._held(wanted))
         if problems:
@@ -141,7 +148,7 @@ class Callers:
                 if one is not None and one.plan and not one.in_force and one.plan not in read:
                     found = store.find_plan(one.plan)
                     read.update({one.plan: found} if found else {})
-        return Caller(by, actor, read, self._terms)
+        return Caller(by, actor, read, self._terms, named)
 
     def importing(self, actor: str) -> Caller:
         """Return who imports keys, with all plans there are.

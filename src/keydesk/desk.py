@@ -211,8 +211,8 @@ class Desk(DeskReader):
         if given.expires_at is not None and given.expires_at <= now:
             raise InvalidField("expires_at", f"{given.expires_at.isoformat()} is not in the future")
         caller = self._callers.of(by, actor, plan=given.plan)
-        caller.require_granted(given)
         caller.permit(given.owner, now, given)
+        caller.require_granted(given)
         text = self.mint.secret_format.mint(given.environment)
         key = changes.new_key(given, self.mint.secret(text, number=1, now=now), now)
         self._add([(key, changes.issued(key, caller.name))])
@@ -302,9 +302,9 @@ class Desk(DeskReader):
             caller.permit(key.owner, now, key)
             change = changes.update(key, fields, now, caller.name)
             if change is not None and change.key is not None:
+                caller.permit(change.key.owner, now, change.key)
                 if "scopes" in fields or "plan" in fields:
                     caller.require_granted(change.key)
-                caller.permit(change.key.owner, now, change.key)
             return change
 
         return self._change_kept(key_id, decide)

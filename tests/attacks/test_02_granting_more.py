@@ -216,3 +216,41 @@ def test_as_much_as_it_holds_it_may_give(site: Rig) -> None:
     sibling = answer.get_json()["secret"]
     assert _try(site, sibling, "/keys", **_same(site)) == 403
     assert _try(site, sibling, "/keys", **{**_same(site), **narrow}) == 200
+
+
+# With plans
+
+
+def test_what_a_plan_bounds_is_bounded_for_the_keys_it_makes(site: Rig) -> None:
+    """The caller's limits are its plan's: a key without that plan would have none."""
+    desk = site.desk
+    desk.plans.put("clerk", scopes=[WRITE, "a:r"], limits=["100/minute"])
+    desk.plans.put("wide", scopes=["*"])
+    clerk = desk.issue(name="clerk", owner="acme", plan="clerk").secret
+    about = {"name": "made", "owner": "acme"}
+    for more in (
+        {"scopes": ["a:r"]},
+        {"scopes": ["a:r"], "limits": ["101/minute"]},
+        {"scopes": ["b:r"], "limits": ["1/minute"]},
+        {"plan": "wide", "scopes": ["a:r"], "limits": ["1/minute"]},
+        {"plan": "wide"},
+    ):
+        assert _try(site, clerk, "/keys", **about, **more) == 403, more
+    assert len(desk.list_keys().keys) == 1
+    made = site.call("/keys", clerk, "POST", json={**about, "plan": "clerk"}).get_json()
+    for more in ({"plan": None}, {"plan": "wide"}, {"plan": None, "scopes": ["a:r"], "limits": ["200/minute"]}):
+        assert _try(site, clerk, f"/keys/{made['id']}/update", **more) == 403, more
+    assert desk.get_key(made["id"]).plan == "clerk"
+
+
+def test_caller_that_its_plan_has_narrowed_gives_no_more_than_is_left(site: Rig) -> None:
+    desk = site.desk
+    desk.plans.put("clerk", scopes=[WRITE, "a:r"])
+    clerk = desk.issue(name="clerk", plan="clerk", scopes=[WRITE, "a:r"]).secret
+    assert _try(site, clerk, "/keys", name="made", scopes=["a:r"]) == 200
+    desk.plans.put("clerk", scopes=[WRITE])
+    site.clock.advance(timedelta(seconds=2))
+    assert _try(site, clerk, "/keys", name="made", scopes=["a:r"]) == 403
+    desk.plans.put("clerk", scopes=[])
+    site.clock.advance(timedelta(seconds=2))
+    assert _try(site, clerk, "/keys", name="made") == 403

@@ -58,3 +58,43 @@ def test_checks_name_damaged_rows_among_the_newest(tmp_path: Path, monkeypatch: 
     assert keys[0].id not in check.found
     assert "keydesk_keys" in check.fix
     desk.close()
+
+
+def test_checks_name_plans_that_are_gone(tmp_path: Path) -> None:
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/keys.db", "KEYDESK_MAX_STALENESS_SECONDS": 0})
+    for name in ("gold", "silver"):
+        desk.plans.put(name)
+    issued, other = desk.issue(name="Damaged", plan="gold"), desk.issue(name="Whole", plan="silver")
+    revoked = desk.issue(name="Revoked", plan="gold")
+    desk.revoke(revoked.key.id)
+    assert isinstance(desk.store, SqlStore)
+    assert "plans" not in {check.name for check in desk.store.checks()}
+    with desk.store.engine.begin() as connection:
+        connection.execute(text("DELETE FROM keydesk_plans WHERE name = 'gold'"))
+    assert desk.verify(issued.secret).reason is Reason.UNAVAILABLE
+    assert desk.verify(other.secret).allowed
+    assert desk.verify(revoked.secret).reason is Reason.REVOKED
+    (check,) = [check for check in desk.store.checks() if check.name == "plans"]
+    assert check.passed is False
+    assert "gold" in check.found
+    assert check.fix == "keydesk plans put gold"
+    desk.plans.put("gold")
+    assert desk.verify(issued.secret).allowed
+    assert "plans" not in {check.name for check in desk.store.checks()}
+    desk.close()
+
+
+@pytest.mark.parametrize(("table", "column"), [("plans", "scopes"), ("plans", "limits"), ("owners", "quotas")])
+def test_damaged_plan_or_owner_is_unavailable_and_named(tmp_path: Path, table: str, column: str) -> None:
+    desk = open_desk({"KEYDESK_STORE": f"sqlite:///{tmp_path}/keys.db"})
+    desk.plans.put("gold")
+    desk.owners.put("acme")
+    issued = desk.issue(name="Damaged", plan="gold", owner="acme")
+    assert isinstance(desk.store, SqlStore)
+    with desk.store.engine.begin() as connection:
+        connection.execute(text(f"UPDATE keydesk_{table} SET {column} = 'damaged'"))
+    assert desk.verify(issued.secret).reason is Reason.UNAVAILABLE
+    with pytest.raises(StoreUnavailable, match=f"keydesk_{table}"):
+        desk.plans.get("gold") if table == "plans" else desk.owners.get("acme")
+    assert desk.get_key(issued.key.id).plan == "gold"
+    desk.close()

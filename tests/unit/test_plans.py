@@ -432,6 +432,26 @@ def test_caller_narrowed_by_its_plan_loses_what_it_may(desk: Desk) -> None:
                 change(victim.key.id, by=by)
 
 
+def test_caller_of_an_owner_gives_no_plan_but_its_own(desk: Desk) -> None:
+    """What another plan will give tomorrow would be theirs without anybody giving it to them."""
+    for name in ("gold", "free"):
+        desk.plans.put(name, scopes=[WRITE, "a:r"])
+    head = desk.issue(name="head", owner="acme", plan="free")
+    theirs = desk.issue(name="till", owner="acme", plan="gold").key
+    by = key_of(desk, head.secret)
+    own = desk.issue(name="own", owner="acme", plan="free", by=by)
+    desk.rotate(theirs.id, by=by)  # others may have given it one
+    desk.update(theirs.id, description="till", by=by)
+    for change in (
+        lambda: desk.issue(name="more", owner="acme", plan="gold", by=by),
+        lambda: desk.update(own.key.id, plan="gold", by=by),
+    ):
+        with pytest.raises(NotPermitted, match="no plan but its own"):
+            change()
+    service = desk.issue(name="service", scopes=[WRITE, "a:r"]).key
+    desk.issue(name="more", owner="acme", plan="gold", by=service)
+
+
 def test_default_limits_bound_a_caller_without_its_own(clock: ManualClock) -> None:
     desk = open_desk({"KEYDESK_STORE": "memory://", "KEYDESK_DEFAULT_LIMITS": ["10/minute"]}, clock=clock)
     by = desk.issue(name="clerk", scopes=[WRITE]).key

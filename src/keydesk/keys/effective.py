@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from ..errors import InvalidField, StoreUnavailable
 from .limits import Limit, Quota
@@ -20,12 +22,7 @@ def under_plan(fields: F, plan: PlanFields) -> F:
 
     Its own scopes count as far as the plan grants them; where it states none, the plan's are its own.
     """
-    return replace(
-        fields,
-        scopes=fields.scopes.within(plan.scopes) if fields.scopes else plan.scopes,
-        limits=tightest((*fields.limits, *plan.limits)),
-        quotas=smallest((*fields.quotas, *plan.quotas)),
-    )
+    return replace(fields, **_bounded(fields.scopes, fields.limits, fields.quotas, plan))
 
 
 def in_force(key: Key) -> Key:
@@ -42,12 +39,26 @@ def in_force(key: Key) -> Key:
         return key
     plan = key.agreed.plan if key.agreed else None
     if plan is not None:
-        return replace(under_plan(key, plan), in_force=True)
+        return replace(key, in_force=True, **_bounded(key.scopes, key.limits, key.quotas, plan))
     if key.revoked_at is not None:  # its plan may be gone, and it may do nothing anyway
         return replace(key, scopes=Scopes(), in_force=True)
     raise StoreUnavailable(
         f"{key.id} has the plan {key.plan}, and the store has no such plan: it was removed there by hand. Make it "
         f"again with `keydesk plans put {key.plan}`, or take it off the key: `keydesk update {key.id} --no-plan`"
+    )
+
+
+# Many keys share a plan and state the same: mostly nothing. The values are immutable.
+@lru_cache(maxsize=4096)
+def _bounded(
+    scopes: Scopes, limits: tuple[Limit, ...], quotas: tuple[Quota, ...], plan: PlanFields
+) -> Mapping[str, Any]:
+    return MappingProxyType(
+        {
+            "scopes": scopes.within(plan.scopes) if scopes else plan.scopes,
+            "limits": tightest((*limits, *plan.limits)),
+            "quotas": smallest((*quotas, *plan.quotas)),
+        }
     )
 
 

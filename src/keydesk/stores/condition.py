@@ -14,7 +14,7 @@ from ..decision import Check
 from ..errors import SchemaMismatch, StoreUnavailable
 from .engines import place, sqlite_file
 from .rows import KEY_COLUMNS
-from .schema import events, keys
+from .schema import events, keys, plans
 from .statements import HEAD_ID, page_of_keys, position, whole_key
 
 MAX_KEYS_LOOKED_AT = 10_000  # of a million: to read them all would take longer than somebody waits for a check
@@ -48,7 +48,12 @@ def checks_of(
             return [Check("store", None, f"{where}, which was not made yet", fix)]
         with reading() as connection:
             count = connection.execute(select(func.count()).select_from(keys)).scalar_one()
-            return [Check("store", True, f"{where}, {count} keys"), _keys(connection), *_chain(connection)]
+            return [
+                Check("store", True, f"{where}, {count} keys"),
+                _keys(connection),
+                *_plans(connection),
+                *_chain(connection),
+            ]
     except SchemaMismatch as error:
         return [Check("store", False, where, str(error))]
     except StoreUnavailable as error:
@@ -85,6 +90,20 @@ def _keys(connection: Connection) -> Check:
         "\n".join([f"{len(problems)} of the newest {looked_at:,}, which were looked at, cannot be read:", *shown]),
         "correct those rows of keydesk_keys, or put them back from a backup; until then their callers get 503",
     )
+
+
+def _plans(connection: Connection) -> Iterator[Check]:
+    """Yield which plans are missing that keys have, if any are."""
+    wanted = select(keys.c.plan).where(keys.c.plan.is_not(None), keys.c.revoked_at.is_(None)).distinct()
+    missing = sorted(map(str, connection.execute(wanted.where(keys.c.plan.not_in(select(plans.c.name)))).scalars()))
+    if missing:
+        shown = ", ".join(missing[:PROBLEMS_SHOWN]) + (", ..." if len(missing) > PROBLEMS_SHOWN else "")
+        yield Check(
+            "plans",
+            False,
+            f"keys have plans that keydesk_plans has not: {shown}; their callers get 503",
+            "\n".join(f"keydesk plans put {name}" for name in missing[:PROBLEMS_SHOWN]),
+        )
 
 
 def _chain(connection: Connection) -> Iterator[Check]:
