@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -136,15 +135,12 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
 
     `t` is the number of seconds after which more is left, if nothing else is asked for.
     """
-    if not taken.standings:
-        return ()
-    left = [f'"{policy}";r={remaining};t={ceil(reset)}' for policy, _, _, remaining, reset in taken.standings]
-    return (("RateLimit-Policy", _policies(tuple([s[:3] for s in taken.standings]))), ("RateLimit", ", ".join(left)))
-
-
-@lru_cache(maxsize=1024)
-def _policies(limits: tuple[tuple[str, int, int], ...]) -> str:
-    return ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds in limits)
+    policies, left = "", ""
+    for policy, most, seconds, remaining, reset in taken.standings:
+        between = ", " if left else ""
+        policies += f'{between}"{policy}";q={most};w={seconds}'
+        left += f'{between}"{policy}";r={remaining};t={ceil(reset)}'
+    return (("RateLimit-Policy", policies), ("RateLimit", left)) if left else ()
 
 
 def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:
