@@ -213,7 +213,7 @@ def _with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> R
 
 
 def _add_rate_limits(limits: tuple[tuple[str, str], ...]) -> None:
-    """As `_add_headers`, for what nearly every request with limits is answered with, and hardly any view sets itself."""
+    """As `_add_headers`, for what every request with limits is answered with, and hardly any view sets itself."""
 
     def add(response: Response) -> Response:
         headers = response.headers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -135,12 +136,17 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
 
     `t` is the number of seconds after which more is left, if nothing else is asked for.
     """
-    policies, left = "", ""
-    for policy, most, seconds, remaining, reset in taken.standings:
-        between = ", " if left else ""
-        policies += f'{between}"{policy}";q={most};w={seconds}'
-        left += f'{between}"{policy}";r={remaining};t={ceil(reset)}'
-    return (("RateLimit-Policy", policies), ("RateLimit", left)) if left else ()
+    limits, left = [], ""
+    for standing in taken.standings:
+        policy, _, _, remaining, reset = standing
+        limits.append(standing[:3])
+        left += f'{", " if left else ""}"{policy}";r={remaining};t={ceil(reset)}'
+    return (("RateLimit-Policy", _policies(*limits)), ("RateLimit", left)) if left else ()
+
+
+@lru_cache(maxsize=1024)
+def _policies(*limits: tuple[str, int, int]) -> str:
+    return ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds in limits)
 
 
 def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:
