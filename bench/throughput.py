@@ -54,9 +54,7 @@ class Api:
         self._header = {HEADER: secret} if secret else {}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYDESK_")}
         command = ["-m", "gunicorn", "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
-        self._process = subprocess.Popen(
-            [sys.executable, *command, make], env={**environment, **settings}
-        )
+        self._process = subprocess.Popen([sys.executable, *command, make], env={**environment, **settings})
         self._wait()
 
     def _wait(self) -> None:
