@@ -40,7 +40,7 @@ BACK = "Keydesk's limiter answers again"
 
 @dataclass
 class Stage:
-    """Workers whose limiter fails, and the load on them: a key without limits, one with wide and one with tight ones."""
+    """Workers whose limiter fails, and the load on them: keys without limits, with wide and with tight ones."""
 
     service: Service
     load: Load
@@ -210,7 +210,9 @@ def test_file_that_cannot_be_opened_until_it_can(policy: str, tmp_path: Path) ->
     settings = {"KEYDESK_LIMITER": f"sqlite:///{path}", "KEYDESK_LIMITER_FAILURE": policy}
     log = tmp_path / "server.log"
     with (
-        serving(tmp_path, store, gunicorn("--threads", "4", workers=WORKERS), workers=WORKERS, settings=settings) as run,
+        serving(
+            tmp_path, store, gunicorn("--threads", "4", workers=WORKERS), workers=WORKERS, settings=settings
+        ) as run,
         Load(run, {"wide": lambda: wide}) as load,
     ):
         load.go_on_until("wide", 200 if policy == "open" else 503)

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -122,9 +121,7 @@ def test_eight_processes_on_one_limit(
 def test_eight_processes_on_several_limits(url: str, limiter: Limiter, tmp_path: Path) -> None:
     """All or none: what one limit refuses is in none of the others, to the last one."""
     limits = [claim(90, 1), claim(150, 2), claim(260, 4, "{k}owner"), LEDGER]
-    takers = [
-        start("press", url, limits, tmp_path / f"{number}.log", seconds=6, most=3) for number in range(PROCESSES)
-    ]
+    takers = [start("press", url, limits, tmp_path / f"{number}.log", seconds=6, most=3) for number in range(PROCESSES)]
     go(takers)
     takes = join(takers)
     for limit in limits[:3]:
