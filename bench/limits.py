@@ -98,7 +98,7 @@ def per_request(scale: Scale, server: servers.Valkey) -> tuple[Table, Table, tup
         "Flask-Limiter, two limits, in Valkey": (flask_limiter_app(uri=server.url("1")), of_redis),
     }
     plain = route(plain_app(), "/")
-    results = compare([Pair(name, plain, in_use(*of)) for name, of in {**ours, **theirs}.items()], scale.pairs)
+    results = compare([Pair(name, plain, in_use(*of)) for name, of in {**ours, **theirs}.items()], scale.pairs // 2)
     trips = {
         "with Keydesk": round_trips(server, redis, of_redis[:10]),
         "with Flask-Limiter": round_trips(server, flask_limiter_app(uri=server.url("2")), of_redis[:10]),
