@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import counting, importing, known, peers, reading, requests, throughput, verifying
+from . import counting, importing, known, limits, peers, reading, requests, throughput, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
@@ -19,6 +19,7 @@ from .report import Section, around_figures, promises_table, show, write_markdow
 SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     requests.run,
     peers.run,
+    limits.run,
     importing.run,
     verifying.run,
     reading.run,

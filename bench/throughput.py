@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from statistics import median
+from types import MappingProxyType
 from urllib.request import Request, urlopen
 
 from flask import Flask
@@ -24,18 +26,27 @@ from .requests import keydesk_app, plain_app
 WORKERS, CONNECTIONS, RUNS, SECONDS = 2, 8, 9, 1  # short runs in turn: the machine changes its speed meanwhile
 MIN_RATIO = 0.85
 START_SECONDS = 30.0
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def make_app() -> Flask:
     """Return what gunicorn serves: protected where the environment names a store."""
-    store = os.environ.get("KEYDESK_STORE")
-    return keydesk_app({"KEYDESK_STORE": store})[0] if store else plain_app()
+    settings = {name: value for name, value in os.environ.items() if name.startswith("KEYDESK_")}
+    return keydesk_app(settings)[0] if settings else plain_app()
 
 
 class Api:
-    """The API in processes of its own. `secret` is sent with each request."""
+    """An API in processes of its own.
 
-    def __init__(self, *, store: str = "", secret: str = "") -> None:
+    Args:
+        make: What makes the application, as gunicorn takes it.
+        settings: Its environment.
+        secret: Sent with each request.
+    """
+
+    def __init__(
+        self, make: str = "bench.throughput:make_app()", *, settings: Mapping[str, str] = NOTHING, secret: str = ""
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -43,10 +54,7 @@ class Api:
         self._header = {HEADER: secret} if secret else {}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYDESK_")}
         command = ["-m", "gunicorn", "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
-        self._process = subprocess.Popen(
-            [sys.executable, *command, "bench.throughput:make_app()"],
-            env={**environment, **({"KEYDESK_STORE": store} if store else {})},
-        )
+        self._process = subprocess.Popen([sys.executable, *command, make], env={**environment, **settings})
         self._wait()
 
     def _wait(self) -> None:
@@ -91,12 +99,12 @@ def run(scale: Scale) -> Section:
     desk = open_desk({"KEYDESK_STORE": store})
     secret = desk.issue(name="wrk").secret
     desk.close()
-    apis = {"without Keydesk": Api(), "with Keydesk on SQLite": Api(store=store, secret=secret)}
+    apis = {"without Keydesk": Api(), "with Keydesk on SQLite": Api(settings={"KEYDESK_STORE": store}, secret=secret)}
     try:
         counted: dict[str, list[float]] = {name: [] for name in apis}
         for api in apis.values():
             api.requests_a_second()  # the first connections and imports
-        for _ in range(min(RUNS, scale.pairs)):
+        for _ in range(min(RUNS, scale.pairs // 10)):
             for name, api in apis.items():
                 counted[name].append(api.requests_a_second())
     finally:

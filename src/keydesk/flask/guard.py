@@ -119,7 +119,7 @@ class Guard:
         if key_accepted.receivers:
             key_accepted.send(self.app, decision=decision)
         if decision.taken is not None:
-            _add_headers(rate_limit_headers(decision.taken))
+            _add_rate_limits(rate_limit_headers(decision.taken))
         if decision.secret.expires_at is not None or decision.key.expires_at is not None:
             notice = expiry_notice(decision, self.desk.clock.now())
             if notice is not None:
@@ -228,11 +228,29 @@ def _add_headers(headers: tuple[tuple[str, str], ...], *, status: int | None = N
     """Add headers that the response of this request does not have yet; with a status, only to one of that status."""
 
     def add(response: Response) -> Response:
-        if status is None or response.status_code == status:
-            present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - iterating gives pairs
-            for name, value in headers:
-                if name.lower() not in present:
-                    response.headers.add(name, value)
+        return _with_headers(response, headers) if status is None or response.status_code == status else response
+
+    after_this_request(add)
+
+
+def _with_headers(response: Response, headers: tuple[tuple[str, str], ...]) -> Response:
+    present = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - iterating gives pairs
+    for name, value in headers:
+        if name.lower() not in present:
+            response.headers.add(name, value)
+    return response
+
+
+def _add_rate_limits(limits: tuple[tuple[str, str], ...]) -> None:
+    """As `_add_headers`, for what every request with limits is answered with, and hardly any view sets itself."""
+
+    def add(response: Response) -> Response:
+        headers = response.headers
+        for name, _ in headers:
+            if name[0] in "Rr" and name.lower() in ("ratelimit", "ratelimit-policy"):
+                return _with_headers(response, limits)
+        for name, value in limits:
+            headers.add(name, value)
         return response
 
     after_this_request(add)

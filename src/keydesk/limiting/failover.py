@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 
 from ..claims import Claim, Pool, Taken
@@ -29,6 +30,7 @@ class FailoverLimiter:
         self._limiter = limiter
         self._local = local
         self._monotonic = clock.monotonic
+        self._lock = threading.Lock()  # around what is set only when it goes away or comes back
         self._ask_again_at: float | None = None  # while it is away
         self._problem = ""
         self.failures = 0
@@ -55,18 +57,22 @@ class FailoverLimiter:
             self._note_failure(error)
             # What was put in may be there: here it is not put in a second time.
             return self._instead(claims, [pool._replace(deposit=0) for pool in pools], cost, test)
-        if self._ask_again_at is not None:
-            self._ask_again_at = None
+        if self._ask_again_at is not None and self._set(None):
             logger.warning("Keydesk's limiter answers again")
         return taken
+
+    def _set(self, ask_again_at: float | None) -> bool:
+        """Note when it is asked again, None where it answers; return whether nobody had noted yet that this changed."""
+        with self._lock:
+            was_away, self._ask_again_at = self._ask_again_at is not None, ask_again_at
+        return was_away != (ask_again_at is not None)
 
     def _note_failure(self, error: LimiterUnavailable) -> None:
         self.failures += 1
         self._problem = str(error)
-        if self._ask_again_at is None:
+        if self._set(self._monotonic() + RETRY_SECONDS):
             instead = "each worker counts alone" if self._local else "keys with limits are refused"
             logger.error("Keydesk's limiter is away, and %s: %s", instead, error)
-        self._ask_again_at = self._monotonic() + RETRY_SECONDS
 
     def _instead(self, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool) -> Taken:
         if self._local is None:

@@ -11,7 +11,7 @@ from ..claims import Claim, Pool, Taken
 from ..clock import Clock
 from ..decision import Check
 from ..forks import at_fork
-from .window import SLOTS, STEP_MICROSECONDS, Counter, go_on, new_counter, settle
+from .window import SLOTS, STEP, STEP_MICROSECONDS, Counter, go_on, new_counter, settle
 
 _DROPPED_AT_ONCE = 64  # entries that a request lets go of: where a million have ended, nobody waits for all of them
 
@@ -78,23 +78,27 @@ class MemoryLimiter:
             now = round(self._monotonic() * 1_000_000)
             if now >= self._next_turn or self._ended:
                 self._drop_ended(now)
-            counters, others = [], []
+            counters, others = [], None
             for _, subject, _, seconds in claims:
                 turns, step = self._counters[seconds], now // (seconds * STEP_MICROSECONDS)
                 counter = turns.now.get(subject)
                 if counter is None:
                     counter = turns.before.get(subject) or new_counter(step)
-                    others.append((turns, subject, counter))
-                go_on(counter, step)
+                    others = [*(others or ()), (turns, subject, counter)]
+                if counter[STEP] != step:
+                    go_on(counter, step)
                 counters.append(counter)
-            held = [(self._credits[pool.seconds].find(pool.subject) or 0) + pool.deposit for pool in pools]
+            held = [] if not pools else self._held(pools)
             taken = settle(claims, counters, pools, held, now=now, cost=cost, test=test)
             if others and not taken.violated and not test:  # what nothing is taken from is not kept
                 for turns, subject, counter in others:
                     turns.keep(subject, counter)
-            for pool, credits_ in zip(pools, held, strict=True):
+            for pool, credits_ in zip(pools, held, strict=True) if pools else ():
                 self._credits[pool.seconds].keep(pool.subject, credits_)
             return taken
+
+    def _held(self, pools: Sequence[Pool]) -> list[int]:
+        return [(self._credits[pool.seconds].find(pool.subject) or 0) + pool.deposit for pool in pools]
 
     def _drop_ended(self, now: int) -> None:
         """Begin the turns that are due, and drop some of what has ended."""

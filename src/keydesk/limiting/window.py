@@ -22,9 +22,10 @@ STEP_MICROSECONDS = 1_000_000 // STEPS  # for each second of the window: a whole
 
 Counter: TypeAlias = "array[int]"  # step that runs, oldest slot that is not empty, sum of the slots, then 33 slots
 
-_STEP, _FIRST, _SUM, _OLDEST = 0, 1, 2, 3
+STEP, _FIRST, _SUM, _OLDEST = 0, 1, 2, 3
 _NEWEST = _OLDEST + STEPS
 _NUMBERS = 2**32  # of steps; they begin anew after that, which takes four years where windows are one second
+_new = tuple.__new__  # half as long as calling the class of a named tuple
 _EMPTY = array("I", bytes(4 * SLOTS))
 BYTES = 4 * (_OLDEST + SLOTS)  # of a counter
 
@@ -40,10 +41,10 @@ def go_on(counter: Counter, step: int) -> None:
     Where that lies before the counter's own, a clock was set back: what was taken counts as of now, since nobody can
     say how long ago it was.
     """
-    by = (step - counter[_STEP]) % _NUMBERS
+    by = (step - counter[STEP]) % _NUMBERS
     if not by:
         return
-    counter[_STEP] = step % _NUMBERS
+    counter[STEP] = step % _NUMBERS
     if by >= _NUMBERS // 2 or not counter[_SUM]:
         return
     if by >= SLOTS:
@@ -78,33 +79,46 @@ def settle(
         cost: What to take.
         test: Say what would become of it, and take nothing.
     """
-    violated = [
-        claim.policy for claim, counter in zip(claims, counters, strict=True) if counter[_SUM] + cost > claim.most
-    ]
-    violated += [pool.policy for pool, credits_ in zip(pools, held, strict=True) if credits_ < cost]
-    if violated:
-        wait = _seconds_until_all(claims, counters, now, cost)
-        return Taken(_standings(claims, counters, now), tuple(violated), wait, tuple(held))
-    if cost and not test:
-        for counter in counters:
-            if not counter[_SUM]:
+    for credits_ in held:
+        if credits_ < cost:
+            return _refused(claims, counters, pools, held, now, cost)
+    taking = 0 if test else cost
+    standings: list[Standing] = []
+    for (policy, _, most, seconds), counter in zip(claims, counters):  # noqa: B905 - `strict` takes as long again
+        used = counter[_SUM]
+        if used + cost > most:
+            for earlier in counters[: len(standings)]:  # most requests pass: those that do not put back
+                earlier[_SUM] -= taking
+                earlier[_NEWEST] -= taking
+            return _refused(claims, counters, pools, held, now, cost)
+        if taking:
+            if not used:
                 counter[_FIRST] = STEPS
-            counter[_SUM] += cost
-            counter[_NEWEST] += cost
-        held[:] = [credits_ - cost for credits_ in held]
-    return Taken(_standings(claims, counters, now), (), 0.0, tuple(held))
+            counter[_SUM] = used = used + taking
+            counter[_NEWEST] += taking
+        if used:
+            length = seconds * STEP_MICROSECONDS
+            reset = ((counter[_FIRST] + 1) * length - now % length) / 1_000_000
+            standings.append(_new(Standing, (policy, most, seconds, most - used, reset)))
+        else:
+            standings.append(_new(Standing, (policy, most, seconds, most, seconds)))
+    if held:
+        held[:] = [credits_ - taking for credits_ in held]
+    return _new(Taken, (tuple(standings), (), 0.0, tuple(held)))
 
 
-def _standings(claims: Sequence[Claim], counters: Sequence[Counter], now: int) -> tuple[Standing, ...]:
-    standings = []
+def _refused(
+    claims: Sequence[Claim], counters: Sequence[Counter], pools: Sequence[Pool], held: list[int], now: int, cost: int
+) -> Taken:
+    standings, violated = [], []
     for (policy, _, most, seconds), counter in zip(claims, counters, strict=True):
         used = counter[_SUM]
-        if used:
-            reset = seconds_until(counter[_FIRST] + 1, seconds, now)
-            standings.append(Standing(policy, most, seconds, most - used if used < most else 0, reset))
-        else:
-            standings.append(Standing(policy, most, seconds, most, seconds))
-    return tuple(standings)
+        if used + cost > most:
+            violated.append(policy)
+        reset = seconds_until(counter[_FIRST] + 1, seconds, now) if used else seconds
+        standings.append(Standing(policy, most, seconds, max(0, most - used), reset))
+    violated += [pool.policy for pool, credits_ in zip(pools, held, strict=True) if credits_ < cost]
+    return Taken(tuple(standings), tuple(violated), _seconds_until_all(claims, counters, now, cost), tuple(held))
 
 
 def _seconds_until_all(claims: Sequence[Claim], counters: Sequence[Counter], now: int, cost: int) -> float | None:

@@ -138,14 +138,16 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
 
     `t` is the number of seconds after which more is left, if nothing else is asked for.
     """
-    if not taken.standings:
-        return ()
-    left = [f'"{policy}";r={remaining};t={ceil(reset)}' for policy, _, _, remaining, reset in taken.standings]
-    return (("RateLimit-Policy", _policies(tuple([s[:3] for s in taken.standings]))), ("RateLimit", ", ".join(left)))
+    limits, left = [], ""
+    for standing in taken.standings:
+        policy, _, _, remaining, reset = standing
+        limits.append(standing[:3])
+        left += f'{", " if left else ""}"{policy}";r={remaining};t={ceil(reset)}'
+    return (("RateLimit-Policy", _policies(*limits)), ("RateLimit", left)) if left else ()
 
 
 @lru_cache(maxsize=1024)
-def _policies(limits: tuple[tuple[str, int, int], ...]) -> str:
+def _policies(*limits: tuple[str, int, int]) -> str:
     return ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds in limits)
 
 

@@ -93,6 +93,24 @@ def test_one_request_asks_again_while_the_others_go_on(
     assert failing.asked == 2
 
 
+def test_requests_that_fail_while_the_first_is_at_the_log_say_nothing(
+    limiter: FailoverLimiter, failing: Failing, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Asking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            limiter.take([claim(9)])
+
+    handler, failing.failing = Asking(), True
+    logger = logging.getLogger("keydesk")
+    logger.addHandler(handler)
+    try:
+        limiter.take([claim(9)])
+    finally:
+        logger.removeHandler(handler)
+    assert len(caplog.messages) == 1
+    assert failing.asked == 1
+
+
 def test_deposit_whose_fate_is_unknown_is_not_made_again(limiter: FailoverLimiter, failing: Failing) -> None:
     """Or a credit would be spent twice: it may have got there."""
     failing.failing = True

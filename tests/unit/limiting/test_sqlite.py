@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -123,6 +125,18 @@ def test_worker_that_keeps_the_file_to_itself(
         with pytest.raises(LimiterUnavailable, match="other workers had the limiter's file"):
             limiter.take([claim(5)])
     assert limiter.take([claim(5)]).standings[0].remaining == 3
+
+
+def test_file_that_others_open_and_close_stays_whole(limiter: SqliteLimiter, path: Path) -> None:
+    """A second connection of a process once took its locks away; who closed the file then removed its log."""
+    limiter.take([claim(5)])
+    first = limiter._idle.pop()
+    limiter.take([claim(5)])  # on a new connection
+    limiter._idle.append(first)
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM start'); c.close()"
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    assert path.with_name("limits.db-wal").exists()
+    assert limiter.take([claim(5)]).standings[0].remaining == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 100, b"SQLite format 3\0" + b"\0" * 4080])
