@@ -25,7 +25,7 @@ from .harness import HEADER, Pair, Scale, compare, route
 from .known import in_use
 from .report import Promise, Section, Table, table_of
 from .requests import CONFIG_KEYS, SQLITE_KEYS, a_view, config_app, plain_app, sqlite_app
-from .throughput import CONNECTIONS, WORKERS, Api
+from .throughput import CONNECTIONS, SECONDS, WORKERS, Api
 
 LIMITS = ("100000/minute", "1000000/day")
 MAX_MEMORY_RATIO, MAX_SQLITE_RATIO = 1.40, 1.90
@@ -146,11 +146,20 @@ def throughput(scale: Scale, server: servers.Valkey) -> tuple[Table, tuple[Promi
         for api in apis.values():
             api.requests_a_second()
         for _ in range(min(RUNS, scale.pairs // 10)):
+            server.ask("CONFIG", "RESETSTAT")
+            found = {}
             for name, api in apis.items():
-                counted[name].append(api.requests_a_second())
+                found[name] = api.requests_a_second()
+                if name == "with Keydesk":
+                    taken = server.ask("INFO", "commandstats")["cmdstat_evalsha"]["calls"]
+            if taken >= 0.95 * found["with Keydesk"] * SECONDS:  # else it timed out, and workers counted alone
+                for name, figure in found.items():
+                    counted[name].append(figure)
     finally:
         for api in apis.values():
             api.stop()
+    if not counted["with Keydesk"]:
+        raise RuntimeError("Valkey timed out in every run: the machine is too busy to measure")
     ours, theirs = counted.values()
     times = median(with_keydesk / other for with_keydesk, other in zip(ours, theirs, strict=True))
     rows = tuple((name, f"{median(figures):,.0f}") for name, figures in counted.items())

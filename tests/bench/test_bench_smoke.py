@@ -50,7 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     page = tmp_path_factory.mktemp("docs") / "performance.md"
     shutil.copy(ROOT / "docs" / "performance.md", page)
     command = [sys.executable, "-W", "error", "-m", "bench", "--quick", "--markdown", str(page)]
-    return page, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return page, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_run_measures_every_row(page):
