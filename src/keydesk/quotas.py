@@ -35,7 +35,7 @@ class Credits:
     """
 
     def __init__(self, limiter: Limiter, store: QuotaStore | None, clock: Clock) -> None:
-        self._limiter = limiter
+        self.limiter = limiter
         self._store = store
         self._clock = clock
         self._used_up: dict[str, tuple[float, int]] = {}  # by pool: until when, and what could not be had
@@ -60,12 +60,10 @@ class Credits:
             StoreUnavailable: The store does not answer, and credits are needed.
             SchemaMismatch: The tables are not those of this version.
         """
-        if not allowances:
-            return self._limiter.take(claims, cost=cost, test=test)
         terms = [allowance.at(now) for allowance in allowances]
         pools = [term.pool for term in terms]
         for _ in range(_MAX_ATTEMPTS):
-            taken = self._limiter.take(claims, pools, cost=cost, test=test)
+            taken = self.limiter.take(claims, pools, cost=cost, test=test)
             if not taken.violated:
                 return taken
             short = [place for place, held in enumerate(taken.held) if held < cost]
@@ -105,7 +103,7 @@ class Credits:
     def _put(self, pools: Sequence[Pool]) -> None:
         if pools:
             try:
-                self._limiter.take((), pools, cost=0)
+                self.limiter.take((), pools, cost=0)
             except LimiterUnavailable as error:
                 logger.warning("Keydesk lost %d credits: %s", sum(pool.deposit for pool in pools), error)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from .allowances import Allowance
 from .claims import Claim
 from .clock import Clock
 from .decision import Allowed, Decision, Denied, Reason
@@ -13,7 +12,7 @@ from .errors import LimiterUnavailable, StoreError
 from .keys.record import Key, Secret, Status
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat
-from .ports import KeyFinder, Meter
+from .ports import Found, KeyFinder, Meter
 from .quotas import Credits, reason_of
 from .terms import Terms, ViewLimits
 from .usage import ALLOWED
@@ -96,25 +95,21 @@ class Verifier:
             if view is not None:
                 claims = self._terms.claims_in_view(found.key, claims, view)
             if claims or found.allowances:
-                decision = self._take(self._credits, decision, claims, found.allowances, cost, test, now)
+                decision = self._take(self._credits, found, claims, cost, test, now)
         if self._meter is not None and not test:
             self._meter.count(found.key.id, decision.reason or ALLOWED, now)
         return decision
 
     def _take(
-        self,
-        credits_: Credits,
-        allowed: Allowed,
-        claims: tuple[Claim, ...],
-        allowances: tuple[Allowance, ...],
-        cost: int,
-        test: bool,
-        now: datetime,
+        self, credits_: Credits, found: Found, claims: tuple[Claim, ...], cost: int, test: bool, now: datetime
     ) -> Decision:
         """Take a request from all limits and quotas of a key that may make it, or from none."""
-        key, secret = allowed.key, allowed.secret
+        key, secret = found.key, found.secret
         try:
-            taken = credits_.take(key, claims, allowances, cost=cost, test=test, now=now)
+            if found.allowances:
+                taken = credits_.take(key, claims, found.allowances, cost=cost, test=test, now=now)
+            else:
+                taken = credits_.limiter.take(claims, cost=cost, test=test)
         except (LimiterUnavailable, StoreError) as error:
             logger.error("Keydesk cannot count requests: %s", error)
             return Denied(Reason.UNAVAILABLE, key, secret.hint)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from typing import Any
 
-from ..claims import Taken
+from ..claims import Standing, Taken
 from ..decision import Allowed, Denied, Reason
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 EXPIRY_NOTICE = timedelta(days=14)
+_MOST_POLICIES = 1024
 
 _STATUS = {
     Reason.MISSING: HTTPStatus.UNAUTHORIZED,
@@ -138,17 +138,22 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
 
     `t` is the number of seconds after which more is left, if nothing else is asked for.
     """
-    limits, left = [], ""
-    for standing in taken.standings:
-        policy, _, _, remaining, reset = standing
-        limits.append(standing[:3])
-        left += f'{", " if left else ""}"{policy}";r={remaining};t={ceil(reset)}'
-    return (("RateLimit-Policy", _policies(*limits)), ("RateLimit", left)) if left else ()
+    standings = taken.standings
+    if not standings:
+        return ()
+    left = ", ".join([f'"{policy}";r={remaining};t={ceil(reset)}' for policy, _, _, remaining, reset in standings])
+    names = tuple([standing[0] for standing in standings])
+    return (("RateLimit-Policy", _policies.get(names) or _note_policies(names, standings)), ("RateLimit", left))
 
 
-@lru_cache(maxsize=1024)
-def _policies(*limits: tuple[str, int, int]) -> str:
-    return ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds in limits)
+_policies: dict[tuple[str, ...], str] = {}  # by their names, which say all about them
+
+
+def _note_policies(names: tuple[str, ...], standings: tuple[Standing, ...]) -> str:
+    if len(_policies) >= _MOST_POLICIES:
+        _policies.clear()
+    said = ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds, *_ in standings)
+    return _policies.setdefault(names, said)
 
 
 def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:
