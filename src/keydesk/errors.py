@@ -117,7 +117,14 @@ class ImportRefused(KeydeskError):
 
 
 class LimiterUnavailable(KeydeskError):
-    """What counts requests for their limits does not answer, or not in time."""
+    """What counts requests for their limits does not answer, or not in time.
+
+    `logged` says whether the log has told of it, once for all requests while it lasts.
+    """
+
+    def __init__(self, problem: str, *, logged: bool = False) -> None:
+        self.logged = logged
+        super().__init__(problem)
 
 
 class StoreError(KeydeskError):

@@ -111,7 +111,8 @@ class Verifier:
             else:
                 taken = credits_.limiter.take(claims, cost=cost, test=test)
         except (LimiterUnavailable, StoreError) as error:
-            logger.error("Keydesk cannot count requests: %s", error)
+            if not getattr(error, "logged", False):
+                logger.error("Keydesk cannot count requests: %s", error)
             return Denied(Reason.UNAVAILABLE, key, secret.hint)
         if taken.violated:
             return Denied(reason_of(taken), key, secret.hint, taken=taken)

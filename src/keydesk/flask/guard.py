@@ -158,7 +158,8 @@ class Guard:
             denied = refused.decision
             exception: type[LimitExceeded | StoreUnavailable] = LimitExceeded
         except (StoreError, LimiterUnavailable) as error:
-            logger.error("Keydesk cannot take credits: %s", error)
+            if not getattr(error, "logged", False):
+                logger.error("Keydesk cannot take credits: %s", error)
             denied, exception = Denied(Reason.UNAVAILABLE, allowed.key, allowed.secret.hint), StoreUnavailable
         _log(request, denied)
         if key_denied.receivers:

@@ -76,7 +76,7 @@ class FailoverLimiter:
 
     def _instead(self, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool) -> Taken:
         if self._local is None:
-            raise LimiterUnavailable(self._problem)
+            raise LimiterUnavailable(self._problem, logged=True)
         return self._local.take(claims, pools, cost=cost, test=test)
 
     def checks(self) -> list[Check]:

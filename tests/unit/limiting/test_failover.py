@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keydesk import Desk, Reason
 from keydesk.claims import Claim, Pool, Taken
 from keydesk.errors import LimiterUnavailable
 from keydesk.limiting.failover import RETRY_SECONDS, FailoverLimiter
@@ -123,3 +124,14 @@ def test_it_is_shared_where_its_limiter_is(limiter: FailoverLimiter, failing: Fa
     assert limiter.shared is failing.shared
     assert limiter.checks() == failing.checks()
     limiter.close()
+
+
+def test_desk_tells_once_of_a_limiter_that_is_away(
+    failing: Failing, clock: ManualClock, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = Desk(store=desk.store, mint=desk.mint, clock=clock, limiter=FailoverLimiter(failing, None, clock))
+    secret = desk.issue(name="client", limits=["5/minute"]).secret
+    failing.failing = True
+    with caplog.at_level(logging.WARNING):
+        assert {closed.verify(secret).reason for _ in range(5)} == {Reason.UNAVAILABLE}
+    assert caplog.messages == ["Keydesk's limiter is away, and keys with limits are refused: it is away"]
