@@ -354,13 +354,14 @@ class Found:
 
     `always` is the decision about it where neither time nor place can change that, scopes aside; else None. It is
     made once, and a request that needs it touches little else of a key that was not used for a while. `claims` are
-    its limits and `allowances` its quotas, once somebody has asked for them.
+    its limits and `allowances` its quotas, and `limited` says whether there are any, once somebody has asked for them.
     """
 
     key: Key
     secret: Secret
     always: Allowed | None = field(init=False)
-    claims: tuple[Claim, ...] | None = field(init=False, default=None)
+    limited: bool | None = field(init=False, default=None)
+    claims: tuple[Claim, ...] = field(init=False, default=())
     allowances: tuple[Allowance, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:

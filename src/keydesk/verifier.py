@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from .claims import Claim
 from .clock import Clock
 from .decision import Allowed, Decision, Denied, Reason
 from .errors import LimiterUnavailable, StoreError
@@ -87,24 +86,25 @@ class Verifier:
             decision = self.judge(found.key, found.secret, requirement, client_address, now)
         elif requirement is not ANY_KEY:
             decision = check_scopes(found.key, found.secret, requirement) or decision
-        if self._credits is not None and isinstance(decision, Allowed):
-            claims = found.claims
-            if claims is None:
-                found.allowances = self._terms.allowances_of(found.key)
-                claims = found.claims = self._terms.claims_of(found.key)
-            if view is not None:
-                claims = self._terms.claims_in_view(found.key, claims, view)
-            if claims or found.allowances:
-                decision = self._take(self._credits, found, claims, cost, test, now)
+        if found.limited is not False or view is not None:  # None until somebody has looked
+            decision = self._limit(found, decision, cost, view, test, now)
         if self._meter is not None and not test:
             self._meter.count(found.key.id, decision.reason or ALLOWED, now)
         return decision
 
-    def _take(
-        self, credits_: Credits, found: Found, claims: tuple[Claim, ...], cost: int, test: bool, now: datetime
+    def _limit(
+        self, found: Found, decision: Decision, cost: int, view: ViewLimits | None, test: bool, now: datetime
     ) -> Decision:
         """Take a request from all limits and quotas of a key that may make it, or from none."""
-        key, secret = found.key, found.secret
+        key, secret, credits_ = found.key, found.secret, self._credits
+        if credits_ is None or isinstance(decision, Denied):
+            return decision
+        if found.limited is None:
+            found.claims, found.allowances = self._terms.claims_of(key), self._terms.allowances_of(key)
+            found.limited = bool(found.claims or found.allowances)
+        claims = found.claims if view is None else self._terms.claims_in_view(key, found.claims, view)
+        if not claims and not found.allowances:
+            return decision
         try:
             if found.allowances:
                 taken = credits_.take(key, claims, found.allowances, cost=cost, test=test, now=now)
