@@ -355,11 +355,13 @@ class Found:
     `always` is the decision about it where neither time nor place can change that, scopes aside; else None. It is
     made once, and a request that needs it touches little else of a key that was not used for a while. `claims` are
     its limits and `allowances` its quotas, and `limited` says whether there are any, once somebody has asked for them.
+    `used` is for a cache: whether it was since room was last needed.
     """
 
     key: Key
     secret: Secret
     always: Allowed | None = field(init=False)
+    used: bool = field(init=False, default=False)
     limited: bool | None = field(init=False, default=None)
     claims: tuple[Claim, ...] = field(init=False, default=())
     allowances: tuple[Allowance, ...] = field(init=False, default=())

@@ -12,7 +12,6 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -54,13 +53,6 @@ _NO_NEW_SECRET = frozenset(
 )
 
 Token: TypeAlias = bytes
-
-
-@dataclass(slots=True, eq=False)
-class _Known(Found):
-    """A key that is known by a presented text, and whether it was used since room was last needed."""
-
-    used: bool = False
 
 
 class _Read:
@@ -123,7 +115,7 @@ class CachedFinder:
     def _begin(self) -> None:
         """Know nothing. A forked process begins anew: another thread may have been at work in here at that moment."""
         self._hash = blake2b(key=os.urandom(32), digest_size=_TOKEN_BYTES)
-        self._known: OrderedDict[Token, _Known] = OrderedDict()
+        self._known: OrderedDict[Token, Found] = OrderedDict()
         self._unknown: OrderedDict[Token, Mistake] = OrderedDict()
         self._tokens: dict[str, tuple[Token, ...]] = {}  # of each key that is known, by its id
         self._position: Position | None = None
@@ -290,7 +282,7 @@ class CachedFinder:
             read.changed |= changed
             read.new_secrets = read.new_secrets or new_secrets
 
-    def _in_outage(self, known: _Known | None) -> Found:
+    def _in_outage(self, known: Found | None) -> Found:
         """Return a key that is good by what was known last.
 
         Raises:
@@ -373,7 +365,7 @@ class CachedFinder:
             if len(self._unknown) > self._size:
                 self._unknown.popitem(last=False)
             return
-        self._known[token] = _Known(found.key, found.secret)
+        self._known[token] = found
         key_id = found.key.id
         self._tokens[key_id] = (*self._tokens.get(key_id, ()), token)
         if len(self._known) > self._size:
