@@ -26,7 +26,7 @@ class Pool(NamedTuple):
     """Credits of a quota that were leased and are not spent yet.
 
     Attributes:
-        policy: The name of the quota on the wire and in logs, such as `10000/month`.
+        policy: The name of the quota on the wire and in logs, such as `10000/month quota`.
         subject: As of `Claim`; with whose quota, of which period and of which size it is.
         seconds: How long the pool is kept without being used.
         deposit: Credits that are put in now, whatever becomes of the request: each was leased, or given back, once.

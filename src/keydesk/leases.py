@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .ports import Balance
 
-TOLD_PERCENTS = (80, 100)
 _SHARE = 64  # of what is left: so much at most lies with each limiter when the quota is used up
 
 

@@ -445,7 +445,6 @@ class Balance(NamedTuple):
     told_percent: int
 
 
-@runtime_checkable
 class QuotaStore(Protocol):
     """A store that hands out the credits of quotas. Every method may be called from any thread.
 

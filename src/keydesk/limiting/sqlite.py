@@ -7,14 +7,12 @@ dropped.
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
 import threading
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from ..clock import Clock
 from ..decision import Check
 from ..errors import LimiterUnavailable
 from ..forks import at_fork
+from ..private_files import make_private
 from .window import BYTES, SLOTS, STEP, STEP_MICROSECONDS, Counter, go_on, new_counter, settle
 
 PAUSE_SECONDS = 0.0005  # on average, before the file is asked for again while another worker has it
@@ -159,7 +158,7 @@ class SqliteLimiter:
     def _open(self) -> sqlite3.Connection:
         connection = None
         try:
-            _make(self.path)
+            make_private(self.path)
             connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
             self._set_up(connection)
         except (sqlite3.Error, OSError) as error:
@@ -214,17 +213,6 @@ class SqliteLimiter:
         """See `Limiter.close`."""
         while self._idle:
             self._idle.pop().close()
-
-
-def _make(path: Path) -> None:
-    """Make the file, where it is not there, for its owner only. Where it is there it is not touched, and never closed.
-
-    When a process closes a file by any of its handles, the kernel drops all its locks on it (POSIX). SQLite's, by which
-    others see that the file is in use, would be gone: whoever closes it then takes himself for the last and removes the
-    log that everybody else writes into. So the one handle of a new file stays open too.
-    """
-    with suppress(FileExistsError):
-        os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
 
 
 @cache

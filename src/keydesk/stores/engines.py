@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, Pool, QueuePool, SingletonThreadPool, StaticPool
 
 from ..errors import SettingsError, StoreUnavailable
+from ..private_files import make_private
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ def create_sqlite_file(engine: Engine) -> None:
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        make_private(path)
     except OSError as error:
         raise unavailable(engine, error) from None
 
