@@ -99,10 +99,37 @@ class Server:
                 self.process.kill()
                 self.process.wait()
 
+    def halt(self) -> None:
+        """Let it hang: connections stay, new ones are taken, nothing is answered."""
+        assert self.process is not None
+        halt(self.process.pid)
+
+    def go_on(self) -> None:
+        """Let it go on after `halt`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def remove(self) -> None:
         """Stop and leave nothing behind."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def halt(pid: int) -> None:
+    """Stop a process, and wait until it has: one of its threads is told, and the others run until that one is."""
+    os.kill(pid, signal.SIGSTOP)
+    end = time.monotonic() + START_SECONDS
+    while not all(_state(task) in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < end, f"process {pid} does not stop"
+        time.sleep(0.001)
+
+
+def _state(task: Path) -> str:
+    """Return how a thread is, see proc(5); X, dead, where it is gone."""
+    try:
+        return (task / "stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 class Postgres(Server):

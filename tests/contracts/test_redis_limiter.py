@@ -224,8 +224,7 @@ def test_halted_server_is_waited_for_once_and_the_take_is_not_repeated(
     server = own_server("valkey")
     limiter = limiters(server.url("0"))
     limiter.take([MINUTE])
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
+    server.halt()
     try:
         for _ in range(2):  # on a connection there was, and on a new one
             begun = time.monotonic()
@@ -235,7 +234,7 @@ def test_halted_server_is_waited_for_once_and_the_take_is_not_repeated(
             figures("a take from a halted server of Valkey", waited)
             assert waited < ANSWER_SECONDS + 0.75  # the rest is for a machine that has other things to do
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        server.go_on()
     # What was sent before is run now, once; the second never got as far.
     assert limiter.take([MINUTE]).standings[0].remaining in (7, 8)
 
@@ -464,8 +463,7 @@ def test_cluster_that_loses_a_server_and_gets_it_back(
     for claim in claims:
         limiter.take([claim])
     lost = cluster.nodes[0]
-    assert lost.process is not None
-    lost.process.send_signal(signal.SIGSTOP)
+    lost.halt()
     outcomes = []
     try:
         for claim in claims:
@@ -478,7 +476,7 @@ def test_cluster_that_loses_a_server_and_gets_it_back(
             figures("a take from a cluster with a halted server", time.monotonic() - begun)
             assert time.monotonic() - begun < 3 * ANSWER_SECONDS + 0.75
     finally:
-        lost.process.send_signal(signal.SIGCONT)
+        lost.go_on()
     assert set(outcomes) == {"taken", "unavailable"}
     wait_until(cluster._agree)
     assert all(limiter.take([claim]).standings[0].remaining <= 8 for claim in claims)

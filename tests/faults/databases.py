@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -43,18 +43,18 @@ class Database:
             connection.execute(text(statement))
         engine.dispose()
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server and to each process it has started."""
+    def _each(self, do: Callable[[int], None]) -> None:
+        """Do something to the server and to each process it has started, by its id."""
         assert self.server.process is not None
         pid = self.server.process.pid
         for each in (pid, *children_of(pid)):
-            with suppress(ProcessLookupError):
-                os.kill(each, number)
+            with suppress(FileNotFoundError, ProcessLookupError):
+                do(each)
 
     def kill(self) -> None:
         """Kill all of its processes. Nothing is said to anybody; the kernel closes the connections."""
         assert self.server.process is not None
-        self._signal(signal.SIGKILL)
+        self._each(lambda pid: os.kill(pid, signal.SIGKILL))
         self.server.process.wait(10)
 
     def stop_at_once(self) -> None:
@@ -67,17 +67,17 @@ class Database:
 
     def freeze(self) -> None:
         """Let it hang: connections stay, new ones are taken, nothing is answered."""
-        self._signal(signal.SIGSTOP)
+        self._each(servers.halt)
 
     def freeze_backends(self) -> None:
         """Let the processes hang that serve connections, but not the one that takes them."""
         assert self.server.process is not None
         for pid in children_of(self.server.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+            servers.halt(pid)
 
     def thaw(self) -> None:
         """Let it go on."""
-        self._signal(signal.SIGCONT)
+        self._each(lambda pid: os.kill(pid, signal.SIGCONT))
 
 
 @dataclass
@@ -112,7 +112,8 @@ class Load:
         try:
             while not self._ended.is_set():
                 for name, secret in self.asked.items():
-                    self.answers[name].append(line.get("/", secret()))
+                    chosen_at = time.monotonic()  # which secret is sent may depend on the moment
+                    self.answers[name].append(replace(line.get("/", secret()), sent_at=chosen_at))
         except BaseException as error:
             self._errors.append(error)
         finally:

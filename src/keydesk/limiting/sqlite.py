@@ -13,6 +13,7 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ class SqliteLimiter:
         except BaseException as error:
             connection.close()  # and with it ends the transaction
             if isinstance(error, sqlite3.Error):
+                self.close()  # what is wrong with the file is so for all who have it open
                 raise LimiterUnavailable(self._problem(error)) from None
             raise
         if len(self._idle) < MAX_IDLE:
@@ -211,8 +213,9 @@ class SqliteLimiter:
 
     def close(self) -> None:
         """See `Limiter.close`."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # another thread may be at it too
+            while True:
+                self._idle.pop().close()
 
 
 @cache

@@ -153,6 +153,24 @@ def test_file_that_is_something_else(path: Path, clock: ManualClock, content: by
     limiter.close()
 
 
+def test_file_that_is_spoilt_is_left_by_all_connections(limiter: SqliteLimiter, path: Path) -> None:
+    """One that was kept once failed after the others had been answered again, and the outage began anew with it."""
+    limiter.take([claim(5)])
+    first = limiter._idle.pop()
+    limiter.take([claim(5)])  # on a new connection
+    limiter._idle.append(first)
+    files = [path, path.with_name("limits.db-wal")]
+    for file in files:
+        with file.open("r+b") as opened:  # in place, as it is open
+            opened.truncate(0)
+            opened.write(b"nothing of ours" * 1000)
+    with pytest.raises(LimiterUnavailable, match="mend that"):
+        limiter.take([claim(5)])
+    for file in files:
+        file.unlink(missing_ok=True)
+    assert [limiter.take([claim(5)]).standings[0].remaining for _ in range(2)] == [4, 3]
+
+
 def test_folder_that_is_not_there(tmp_path: Path, clock: ManualClock) -> None:
     with pytest.raises(LimiterUnavailable, match="No such file"):
         SqliteLimiter(tmp_path / "none" / "limits.db", clock).take([claim(5)])
