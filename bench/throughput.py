@@ -28,6 +28,16 @@ MIN_RATIO = 0.85
 START_SECONDS = 30.0
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
+_GUNICORN = ("gunicorn", "--log-level", "error", "--bind", "127.0.0.1:{port}")
+SERVERS = {
+    "gunicorn": (*_GUNICORN, "{make}()"),  # a connection for each request
+    "gunicorn with threads": (*_GUNICORN, "--threads", "4", "--keep-alive", "75", "{make}()"),
+    "Granian": (
+        *("granian", "--log-level", "error", "--interface", "wsgi", "--blocking-threads", "1"),
+        *("--host", "127.0.0.1", "--port", "{port}", "--factory", "{make}"),
+    ),
+}
+
 
 def make_app() -> Flask:
     """Return what gunicorn serves: protected where the environment names a store."""
@@ -39,13 +49,19 @@ class Api:
     """An API in processes of its own.
 
     Args:
-        make: What makes the application, as gunicorn takes it.
+        make: What makes the application: a module and a function in it.
+        server: One of `SERVERS`.
         settings: Its environment.
         secret: Sent with each request.
     """
 
     def __init__(
-        self, make: str = "bench.throughput:make_app()", *, settings: Mapping[str, str] = NOTHING, secret: str = ""
+        self,
+        make: str = "bench.throughput:make_app",
+        *,
+        server: str = "gunicorn",
+        settings: Mapping[str, str] = NOTHING,
+        secret: str = "",
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -53,8 +69,9 @@ class Api:
         self._url = f"http://127.0.0.1:{port}/"
         self._header = {HEADER: secret} if secret else {}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYDESK_")}
-        command = ["-m", "gunicorn", "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
-        self._process = subprocess.Popen([sys.executable, *command, make], env={**environment, **settings})
+        name, *options = [part.format(port=port, make=make) for part in SERVERS[server]]
+        command = [sys.executable, "-m", name, "--workers", str(WORKERS), *options]
+        self._process = subprocess.Popen(command, env={**environment, **settings})
         self._wait()
 
     def _wait(self) -> None:

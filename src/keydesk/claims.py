@@ -42,14 +42,12 @@ class Standing(NamedTuple):
     """Where a caller stands with one limit.
 
     Attributes:
-        policy, most, window_seconds: Those of the claim.
+        claim: The limit.
         remaining: How many more would pass now.
         reset_seconds: In how many seconds that grows, where nothing else is taken; the window where nothing was.
     """
 
-    policy: str
-    most: int
-    window_seconds: int
+    claim: Claim
     remaining: int
     reset_seconds: float
 

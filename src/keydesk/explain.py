@@ -210,7 +210,7 @@ def _limits(store: KeyStore, key: Key, stated: Key, decision: Decision) -> Check
         if decision.allowed:
             return Check("limits", True, "none")
         return Check("limits", None, "not asked, since it would be refused before")
-    left = "; ".join(f"{standing.policy}: {standing.remaining} left" for standing in taken.standings)
+    left = "; ".join(f"{standing.claim.policy}: {standing.remaining} left" for standing in taken.standings)
     if not taken.violated:
         return Check("limits", True, left + quotas if left else quotas.removeprefix("; "))
     return Check(

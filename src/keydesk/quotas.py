@@ -203,7 +203,7 @@ class Reservation:
 
 def reason_of(taken: Taken) -> Reason:
     """Return why what `Credits.take` returned is a refusal."""
-    limits = {standing.policy for standing in taken.standings}
+    limits = {standing.claim.policy for standing in taken.standings}
     return Reason.RATE_LIMITED if limits.intersection(taken.violated) else Reason.QUOTA_EXCEEDED
 
 

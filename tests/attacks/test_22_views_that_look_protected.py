@@ -243,6 +243,74 @@ def test_endpoint_replaced_after_requests(rig: Rig) -> None:
     assert (rig.status(), rig.status(secret=rig.secret())) == (401, 200)
 
 
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda app, view: app.view_functions.update(view=view),
+        lambda app, view: app.view_functions.update({"view": view}),
+        lambda app, view: app.view_functions.__ior__({"view": view}),
+        lambda app, view: (app.view_functions.pop("view"), app.view_functions.setdefault("view", view)),
+    ],
+    ids=["update", "update with a dict", "or", "setdefault"],
+)
+def test_every_way_to_replace_an_endpoint(rig: Rig, put: Callable[[Any, Any], object]) -> None:
+    def view() -> str:
+        return SECRET
+
+    guarded = rig.keys.require()(view)
+    rig.app.add_url_rule("/", "view", guarded)
+    _never_open(rig, "/")
+    put(rig.app, guarded)
+    _never_open(rig, "/")
+    put(rig.app, view)
+    _loud(rig)
+
+
+def test_views_in_a_dictionary_of_somebody_else(rig: Rig) -> None:
+    """It tells nothing of what is put into it later, so the look goes on with every request."""
+
+    def view() -> str:
+        return SECRET
+
+    guarded = rig.keys.require()(view)
+    rig.app.view_functions = dict(rig.app.view_functions)
+    rig.app.add_url_rule("/", "view", guarded)
+    _never_open(rig, "/")
+    rig.app.view_functions["view"] = view
+    _loud(rig)
+
+
+def test_endpoint_replaced_while_the_views_are_looked_at(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def view() -> str:
+        return SECRET
+
+    guarded = rig.keys.require()(view)
+    rig.app.add_url_rule("/", "view", guarded)
+    watch = rig.app.extensions["keydesk"].watch
+    look = watch.require_guards
+
+    def replaced_meanwhile() -> None:
+        look()
+        rig.app.view_functions["view"] = view
+
+    monkeypatch.setattr(watch, "require_guards", replaced_meanwhile)
+    rig.status()
+    monkeypatch.undo()
+    _loud(rig)
+
+
+def test_views_are_looked_at_once(rig: Rig) -> None:
+    """With every request it costs as much as finding the key."""
+
+    @rig.app.get("/")
+    @rig.keys.require()
+    def view() -> str:
+        return SECRET
+
+    _never_open(rig, "/")
+    assert rig.app.before_request_funcs[None] == []
+
+
 def test_endpoint_replaced_by_a_wrapper(rig: Rig) -> None:
     @rig.app.get("/")
     @rig.keys.require()

@@ -38,7 +38,7 @@ def test_memory_does_not_grow_with_made_up_keys(rig: Rig, monkeypatch: pytest.Mo
     # What grew with the callers would grow each time; a statement that is compiled for once does not.
     assert min(after - before for before, after in pairwise(held)) < 100
     assert len(guard.handled) <= 2
-    assert set(guard.views_seen) == set(rig.app.view_functions)
+    assert set(guard.watch.seen) == set(rig.app.view_functions)
 
 
 @pytest.mark.parametrize(

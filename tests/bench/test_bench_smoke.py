@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DRAWN = "1,717"  # different keys among 4,000 drawn of 2,000, the same in every run
+WRK = shutil.which("wrk")
 ROWS = [
     "plain route", "string compare, valid key", "string compare, unknown key",
     "config, valid key", "config with pepper, valid key", "config, missing key", "config, unknown key of our shape",
@@ -34,13 +35,13 @@ PROMISES = [
     "config, unknown key of another shape", "SQLite, missing key", "SQLite, unknown key of our shape",
     "SQLite, unknown key of another shape", "two limits, in memory", "two limits, in a file of SQLite",
     "round trips to Valkey, of a request with two limits",
-    *(["requests a second with two limits in Valkey, to those of Flask-Limiter"] if shutil.which("wrk") else []),
+    *(["requests a second with two limits in Valkey, to those of Flask-Limiter, under Granian"] if WRK else []),
     "memory of a key and limit", "memory of 2,000 keys used once, left once they are idle", "import of 2,000 keys",
     "import of 2,000 keys: memory above that of 1,000 keys", "verify among 2,000 keys",
     "one request counted",
     "config, 10,000 keys", f"SQLite, {DRAWN} of 2,000 keys", "PostgreSQL, 10,000 of 10,000 keys",
     "desk.verify of a known key in a loop", f"memory of {DRAWN} known keys",
-    *(["requests a second, to the same API without Keydesk"] if shutil.which("wrk") else []),
+    *(["requests a second, to the same API without Keydesk"] if WRK else []),
 ]  # fmt: skip
 
 

@@ -360,7 +360,7 @@ def test_greenlets(valkey: Valkey) -> None:
     assert done.returncode == 0, done.stderr
     admitted, standing = done.stdout.splitlines()
     assert admitted == "30"
-    assert standing.startswith("Standing(policy='30/minute', most=30, window_seconds=60, remaining=0,")
+    assert "remaining=0," in standing
 
 
 # A cluster

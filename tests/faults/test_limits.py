@@ -129,7 +129,7 @@ def test_eight_processes_on_several_limits(url: str, limiter: Limiter, tmp_path:
     taken = sum(take.cost for take in takes if take.admitted)
     assert 260 <= taken < sum(take.cost for take in takes)
     (ledger,) = limiter.take([LEDGER], test=True).standings
-    assert ledger.most - ledger.remaining == taken
+    assert ledger.claim.most - ledger.remaining == taken
 
 
 def test_the_last_one_goes_to_one_of_all(url: str, limiter: Limiter, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_processes_killed_in_the_middle_of_takes(tmp_path: Path) -> None:
         assert limiter.checks()[0].passed
         ledgers = limiter.take([LEDGER, second], test=True).standings
         for ledger in ledgers:
-            used = ledger.most - ledger.remaining
+            used = ledger.claim.most - ledger.remaining
             assert 0 <= used - sum(take.admitted for take in takes) <= len(dying)
         assert ledgers[0].remaining == ledgers[1].remaining
     lasting = [take for taker in staying for take in taker.takes() if take.admitted]
@@ -194,7 +194,7 @@ def test_file_keeps_nothing_of_many_keys(tmp_path: Path, clock: ManualClock) -> 
         limiter.take([], cost=0)
 
         def rows() -> int:
-            return int(connection.execute("SELECT count(*) FROM windows").fetchone()[0])
+            return int(connection.execute("SELECT count(*) FROM counters").fetchone()[0])
 
         def sizes() -> tuple[int, int]:
             names = "PRAGMA page_count", "PRAGMA freelist_count"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keydesk import Allowed, Denied, Desk, Reason
-from keydesk.claims import Standing, Taken
+from keydesk.claims import Claim, Standing, Taken
 from keydesk.testing import ManualClock
 from keydesk.web.responses import Answers, expiry_notice, rate_limit_headers
 
@@ -130,7 +130,10 @@ def test_answer_headers_are_header_safe(reason: Reason, desk: Desk) -> None:
 # Limits
 
 
-STANDINGS = (Standing("100/minute", 100, 60, 57, 20.2), Standing("5/10 seconds per view", 5, 10, 0, 3.0))
+STANDINGS = (
+    Standing(Claim("100/minute", "{k}k", 100, 60), 57, 20.2),
+    Standing(Claim("5/10 seconds per view", "{k}k:shop:orders", 5, 10), 0, 3.0),
+)
 
 
 def test_limits_on_a_permitted_request() -> None:

@@ -26,6 +26,7 @@ from .access import Access, access_of, joined_by, note, note_guarded
 from .commands import KeysGroup
 from .current import real_app, real_request
 from .guard import Guard
+from .watch import Watch
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -76,9 +77,11 @@ class Keydesk:
             settings=settings,
             credentials=CredentialReader(header=settings.header, query_parameter=settings.query_parameter),
             answers=Answers(realm=settings.realm, header=settings.header),
+            watch=Watch(app),
         )
         app.extensions[NAME] = guard
-        app.before_request(guard.watch)
+        if settings.protect_options:
+            app.before_request(guard.check_options)
         app.cli.add_command(KeysGroup(guard), "keys")
         weakref.finalize(app, guard.desk.close)
         if settings.query_parameter is not None:

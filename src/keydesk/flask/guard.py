@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
 
 from flask import Flask, Request, Response, after_this_request
 from werkzeug.routing import Rule
@@ -18,10 +17,11 @@ from ..terms import ViewLimits
 from ..verifier import MISSING
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers, expiry_notice, rate_limit_headers
-from .access import Access, access_of, is_bare
+from .access import Access, access_of
 from .current import find_allowed, real_request, set_allowed
 from .exceptions import EXCEPTIONS, AccessDenied, LimitExceeded, StoreUnavailable, response_of
 from .signals import key_accepted, key_denied
+from .watch import Watch
 
 logger = logging.getLogger("keydesk")
 
@@ -39,7 +39,7 @@ class Guard:
     settings: Settings
     credentials: CredentialReader
     answers: Answers
-    views_seen: dict[str, Any] = field(default_factory=dict)
+    watch: Watch
     view_limits: dict[str | None, ViewLimits] = field(default_factory=dict)
     handled: dict[tuple[str | None, type[AccessDenied]], bool] = field(default_factory=dict)
 
@@ -188,41 +188,19 @@ class Guard:
                     return True
         return False
 
-    def watch(self) -> Response | None:
-        """Run before every request: see that no view goes out without its guard, and guard OPTIONS if that is on.
+    def check_options(self) -> Response | None:
+        """Run before every request where OPTIONS is protected: guard what Flask itself answers, behind no view.
 
         Raises:
-            RuntimeError: `@keys.require` stands above `@app.route`, where it guards nothing.
-            AccessDenied: OPTIONS is refused, and the application has an error handler that takes it.
+            AccessDenied: Refused, and the application has an error handler that takes it.
+            RuntimeError: A decorator hides the limits of the view from the guard around it.
         """
         request = real_request()
         rule = request.url_rule
-        if rule is None:  # no view is there, so Flask answers 404 or 405
+        if request.method != "OPTIONS" or rule is None or not _is_automatic(rule):
             return None
-        view = self.app.view_functions.get(rule.endpoint)
-        if self.views_seen.get(rule.endpoint) is not view:  # registered, or put in another's place, since the last look
-            self.require_guards()
-        if self.settings.protect_options and request.method == "OPTIONS" and _is_automatic(rule):
-            access = access_of(view)
-            if access is not None and not access.public:
-                return self._check(request, access)
-        return None
-
-    def require_guards(self) -> None:
-        """Return if every view that was given a guard is registered with it.
-
-        Raises:
-            RuntimeError: One is registered without.
-        """
-        registered = list(self.app.view_functions.values())
-        for endpoint, view in self.app.view_functions.items():
-            if is_bare(view, registered):
-                raise RuntimeError(
-                    f"The view {endpoint!r} is not protected, though it looks so: its guard was put around it later, "
-                    "or was lost. Write @app.route(...) above @keys.require(...); in a class of views, let "
-                    "`decorators` add to those of its base. If it is meant to be open, mark it with @keys.public."
-                )
-        self.views_seen = dict(self.app.view_functions)
+        access = access_of(self.app.view_functions.get(rule.endpoint))
+        return None if access is None or access.public else self._check(request, access)
 
 
 def _add_headers(headers: tuple[tuple[str, str], ...], *, status: int | None = None) -> None:

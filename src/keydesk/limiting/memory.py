@@ -11,7 +11,7 @@ from ..claims import Claim, Pool, Taken
 from ..clock import Clock
 from ..decision import Check
 from ..forks import at_fork
-from .window import SLOTS, STEP, STEP_MICROSECONDS, Counter, go_on, new_counter, settle
+from .window import SLOTS, STEP_MICROSECONDS, Counter, new_counter, settle
 
 _DROPPED_AT_ONCE = 64  # entries that a request lets go of: where a million have ended, nobody waits for all of them
 
@@ -80,13 +80,11 @@ class MemoryLimiter:
                 self._drop_ended(now)
             counters, others = [], None
             for _, subject, _, seconds in claims:
-                turns, step = self._counters[seconds], now // (seconds * STEP_MICROSECONDS)
+                turns = self._counters[seconds]
                 counter = turns.now.get(subject)
                 if counter is None:
-                    counter = turns.before.get(subject) or new_counter(step)
+                    counter = turns.before.get(subject) or new_counter()
                     others = [*(others or ()), (turns, subject, counter)]
-                if counter[STEP] != step:
-                    go_on(counter, step)
                 counters.append(counter)
             held = [] if not pools else self._held(pools)
             taken = settle(claims, counters, pools, held, now=now, cost=cost, test=test)

@@ -199,9 +199,8 @@ def _taken(claims: Sequence[Claim], pools: Sequence[Pool], answer: bytes) -> Tak
     now = int(numbers[0])
     standings, violated = [], []
     wait: float | None = 0.0
-    for (policy, _, most, seconds), used, reset, steps in zip(
-        claims, numbers[1::3], numbers[2::3], numbers[3::3], strict=False
-    ):
+    for claim, used, reset, steps in zip(claims, numbers[1::3], numbers[2::3], numbers[3::3], strict=False):
+        policy, _, most, seconds = claim
         if steps:
             violated.append(policy)
             if steps == _NEVER:
@@ -209,7 +208,7 @@ def _taken(claims: Sequence[Claim], pools: Sequence[Pool], answer: bytes) -> Tak
             elif wait is not None:
                 wait = max(wait, seconds_until(steps, seconds, now))
         resets = seconds_until(reset, seconds, now) if reset else seconds
-        standings.append(Standing(policy, most, seconds, max(0, most - used), resets))
+        standings.append(Standing(claim, max(0, most - used), resets))
     if not pools:
         return Taken(tuple(standings), tuple(violated), wait)
     rest = 1 + 3 * len(claims)

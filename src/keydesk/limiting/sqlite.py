@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..claims import Claim, Pool, Taken
 from ..clock import Clock
@@ -24,7 +25,7 @@ from ..decision import Check
 from ..errors import LimiterUnavailable
 from ..forks import at_fork
 from ..private_files import make_private
-from .window import BYTES, SLOTS, STEP, STEP_MICROSECONDS, Counter, go_on, new_counter, settle
+from .window import NUMBERS, SLOTS, STEP_MICROSECONDS, Counter, has_ended, new_counter, settle
 
 PAUSE_SECONDS = 0.0005  # on average, before the file is asked for again while another worker has it
 PAUSES = 2000  # so a request waits for about a second, and then the limiter counts as not answering
@@ -34,13 +35,17 @@ _SWEPT_AT_ONCE = 128  # entries that are looked at then: twice as many as can ha
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS windows (name TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, counter BLOB NOT NULL) "
+    "CREATE TABLE IF NOT EXISTS counters (subject TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, packed BLOB NOT NULL) "
     "WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS pools (name TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, credits INTEGER NOT NULL) "
+    "CREATE TABLE IF NOT EXISTS pools (subject TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, credits INTEGER NOT NULL) "
     "WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS start (id INTEGER PRIMARY KEY CHECK (id = 1), machine TEXT NOT NULL, "
     "began_at INTEGER NOT NULL)",
 )
+
+_SUBJECT = attrgetter("subject")
+_SIZE = 1 + NUMBERS  # of what is kept of a counter: the seconds of its window, and then itself
+Ledger: TypeAlias = "dict[int, Counter]"  # all counters of a subject, by the length of the window
 
 
 class SqliteLimiter:
@@ -56,10 +61,10 @@ class SqliteLimiter:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._idle: deque[sqlite3.Cursor] = deque()  # each of its own connection; a new one for each statement costs
         self._began_at: int | None = None  # of the clock of this machine's start, by the time of day; microseconds
         self._takes = 0
-        self._swept: dict[str, str] = {"windows": "", "pools": ""}
+        self._swept: dict[str, str] = {"counters": "", "pools": ""}
         at_fork(self, SqliteLimiter._leave, close=SqliteLimiter.close)  # why: see forks.py
 
     def take(self, claims: Sequence[Claim], pools: Sequence[Pool] = (), *, cost: int = 1, test: bool = False) -> Taken:
@@ -70,119 +75,115 @@ class SqliteLimiter:
         """
         if test and not self.path.exists():
             # Whoever only looks makes no file: one of root's the workers could not write.
-            return settle(
-                claims, [new_counter(0) for _ in claims], pools, [0] * len(pools), now=0, cost=cost, test=True
-            )
-        connection = self._connection()
+            return settle(claims, [new_counter() for _ in claims], pools, [0] * len(pools), now=0, cost=cost, test=True)
+        cursor = self._cursor()
         try:
-            _begin(connection)
-            taken = self._take(connection, claims, pools, cost, test)
-            connection.execute("COMMIT")
+            _begin(cursor)
+            taken = self._take(cursor, claims, pools, cost, test)
+            cursor.execute("COMMIT")
         except BaseException as error:
-            connection.close()  # and with it ends the transaction
+            cursor.connection.close()  # and with it ends the transaction
             if isinstance(error, sqlite3.Error):
                 self.close()  # what is wrong with the file is so for all who have it open
                 raise LimiterUnavailable(self._problem(error)) from None
             raise
         if len(self._idle) < MAX_IDLE:
-            self._idle.append(connection)
+            self._idle.append(cursor)
         else:
-            connection.close()
+            cursor.connection.close()
         return taken
 
     def _take(
-        self, connection: sqlite3.Connection, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool
+        self, cursor: sqlite3.Cursor, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool
     ) -> Taken:
         now = self._now()  # not before it is this worker's turn, or another would be further on already
-        names = [f"{subject}:{seconds}" for _, subject, _, seconds in claims]  # side by side in the file: one page
-        counters = self._counters(connection, claims, names, now) if claims else []
-        held = self._held(connection, pools) if pools else []
+        ledgers = self._ledgers(cursor, claims) if claims else {}
+        counters = []
+        for _, subject, _, seconds in claims:
+            counter = ledgers[subject].get(seconds)
+            if counter is None:
+                counter = ledgers[subject][seconds] = new_counter()
+            counters.append(counter)
+        held = self._held(cursor, pools) if pools else []
         taken = settle(claims, counters, pools, held, now=now, cost=cost, test=test)
         if claims and not taken.violated and not test:
             rows: list[Any] = []
-            for name, claim, counter in zip(names, claims, counters, strict=True):
-                rows += (name, now + claim.window_seconds * STEP_MICROSECONDS * SLOTS, counter)
-            connection.execute(_put("windows", len(claims)), rows)
+            for subject, ledger in ledgers.items():
+                if len(ledger) > len(claims):
+                    _drop_ended(ledger, now)
+                rows += (subject, now + max(ledger) * STEP_MICROSECONDS * SLOTS, _packed(ledger))
+            cursor.execute(_put("counters", "packed", len(ledgers)), rows)
         if pools:
             rows = []
             for pool, credits_ in zip(pools, held, strict=True):
                 rows += (pool.subject, now + pool.seconds * 1_000_000, credits_)
-            connection.execute(_put("pools", len(pools)), rows)
+            cursor.execute(_put("pools", "credits", len(pools)), rows)
         self._takes += 1
         if self._takes % _SWEEP_EVERY == 0:
-            self._sweep(connection, now)
+            self._sweep(cursor, now)
         return taken
 
     def _now(self) -> int:
         assert self._began_at is not None
         return self._began_at + round(self._clock.monotonic() * 1_000_000)
 
-    def _counters(
-        self, connection: sqlite3.Connection, claims: Sequence[Claim], names: list[str], now: int
-    ) -> list[Counter]:
-        (found,) = connection.execute(_find("windows", "counter", len(names)), names)
-        counters = []
-        for claim, packed in zip(claims, found, strict=True):
-            step = now // (claim.window_seconds * STEP_MICROSECONDS)
-            if packed is None:
-                counter = new_counter(step)
-            elif isinstance(packed, bytes) and len(packed) == BYTES:
-                counter = array("I", packed)
-                if counter[STEP] != step:
-                    go_on(counter, step)
-            else:
-                raise LimiterUnavailable(f"somebody changed {self.path}, which counts for limits; delete it")
-            counters.append(counter)
-        return counters
+    def _ledgers(self, cursor: sqlite3.Cursor, claims: Sequence[Claim]) -> dict[str, Ledger]:
+        subjects = tuple(dict.fromkeys(map(_SUBJECT, claims)))
+        found = cursor.execute(_find("counters", "packed", len(subjects)), subjects).fetchone()
+        try:
+            return dict(zip(subjects, map(_unpacked, found)))  # noqa: B905 - `strict` takes as long again
+        except (TypeError, ValueError):
+            raise LimiterUnavailable(f"somebody changed {self.path}, which counts for limits; delete it") from None
 
-    def _held(self, connection: sqlite3.Connection, pools: Sequence[Pool]) -> list[int]:
-        (found,) = connection.execute(_find("pools", "credits", len(pools)), [pool.subject for pool in pools])
+    def _held(self, cursor: sqlite3.Cursor, pools: Sequence[Pool]) -> list[int]:
+        found = cursor.execute(_find("pools", "credits", len(pools)), [pool.subject for pool in pools]).fetchone()
         return [(credits_ or 0) + pool.deposit for pool, credits_ in zip(pools, found, strict=True)]
 
-    def _sweep(self, connection: sqlite3.Connection, now: int) -> None:
-        """Remove what has ended among the next few entries, in the order of their names."""
+    def _sweep(self, cursor: sqlite3.Cursor, now: int) -> None:
+        """Remove what has ended among the next few entries, in the order of their subjects."""
         for table, after in self._swept.items():
-            last = f"SELECT name FROM {table} WHERE name > ? ORDER BY name LIMIT 1 OFFSET {_SWEPT_AT_ONCE}"  # noqa: S608
-            row = connection.execute(last, (after,)).fetchone()
+            last = f"SELECT subject FROM {table} WHERE subject > ? ORDER BY subject LIMIT 1 OFFSET {_SWEPT_AT_ONCE}"  # noqa: S608
+            row = cursor.execute(last, (after,)).fetchone()
             until = row[0] if row else "\U0010ffff"
-            ended = f"DELETE FROM {table} WHERE name > ? AND name <= ? AND ends_at < ?"  # noqa: S608
-            connection.execute(ended, (after, until, now))
+            ended = f"DELETE FROM {table} WHERE subject > ? AND subject <= ? AND ends_at < ?"  # noqa: S608
+            cursor.execute(ended, (after, until, now))
             self._swept[table] = until if row else ""
 
     # The file
 
-    def _connection(self) -> sqlite3.Connection:
+    def _cursor(self) -> sqlite3.Cursor:
         try:
             return self._idle.pop()
         except IndexError:
             return self._open()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Cursor:
         connection = None
         try:
             make_private(self.path)
             connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
-            self._set_up(connection)
+            cursor = connection.cursor()
+            self._set_up(cursor)
         except (sqlite3.Error, OSError) as error:
             if connection is not None:
                 connection.close()
             raise LimiterUnavailable(self._problem(error)) from None
-        return connection
+        return cursor
 
-    def _set_up(self, connection: sqlite3.Connection) -> None:
-        _patiently(connection, "PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = OFF")
-        _begin(connection)
+    def _set_up(self, cursor: sqlite3.Cursor) -> None:
+        _patiently(cursor, "PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = OFF")
+        _begin(cursor)
         for table in _TABLES:
-            connection.execute(table)
+            cursor.execute(table)
         machine, monotonic = self._machine(), round(self._clock.monotonic() * 1_000_000)
-        row = connection.execute("SELECT machine, began_at FROM start").fetchone()
+        row = cursor.execute("SELECT machine, began_at FROM start").fetchone()
         if row is None or row[0] != machine:
             # What was on its way to the disk when the machine went down may be missing: spent credits would be back.
-            connection.execute("DELETE FROM pools")
+            cursor.execute("DELETE FROM pools")
             row = (machine, round(self._clock.now().timestamp() * 1_000_000) - monotonic)
-            connection.execute("INSERT OR REPLACE INTO start VALUES (1, ?, ?)", row)
-        connection.execute("COMMIT")
+            cursor.execute("INSERT OR REPLACE INTO start VALUES (1, ?, ?)", row)
+        cursor.execute("COMMIT")
         self._began_at = row[1]
 
     def _machine(self) -> str:
@@ -215,31 +216,64 @@ class SqliteLimiter:
         """See `Limiter.close`."""
         with suppress(IndexError):  # another thread may be at it too
             while True:
-                self._idle.pop().close()
+                self._idle.pop().connection.close()
+
+
+def _unpacked(packed: bytes | None) -> Ledger:
+    """Return the counters of a subject from one text: each behind the seconds of its window.
+
+    Raises:
+        TypeError, ValueError: It is no such text.
+    """
+    ledger: Ledger = {}
+    if packed is not None:
+        numbers = array("I", packed)
+        for at in range(0, len(numbers), _SIZE):
+            ledger[numbers[at]] = numbers[at + 1 : at + _SIZE]
+        if len(numbers) % _SIZE or 0 in ledger:
+            raise ValueError
+    return ledger
+
+
+def _packed(ledger: Ledger) -> array[int]:
+    numbers = array("I")
+    for seconds, counter in ledger.items():
+        numbers.append(seconds)
+        numbers.extend(counter)
+    return numbers
+
+
+def _drop_ended(ledger: Ledger, now: int) -> None:
+    """Drop the counters of windows that no limit of today has."""
+    for seconds in [seconds for seconds, counter in ledger.items() if has_ended(counter, seconds, now)]:
+        del ledger[seconds]
 
 
 @cache
-def _find(table: str, value: str, names: int) -> str:
-    """Return what finds the values of so many names: one row, with NULL where there is none."""
-    # With `WHERE name IN (...)` SQLite makes a table of the names first, which takes half as long again.
-    return f"SELECT {', '.join([f'(SELECT {value} FROM {table} WHERE name = ?)'] * names)}"  # noqa: S608 - names of ours
+def _find(table: str, value: str, subjects: int) -> str:
+    """Return what finds the values of so many subjects: one row, with NULL where there is none."""
+    # With `WHERE subject IN (...)` SQLite makes a table of them first, which takes half as long again.
+    return f"SELECT {', '.join([f'(SELECT {value} FROM {table} WHERE subject = ?)'] * subjects)}"  # noqa: S608 - ours
 
 
 @cache
-def _put(table: str, rows: int) -> str:
-    marks = ", ".join(["(?, ?, ?)"] * rows)
-    return f"INSERT OR REPLACE INTO {table} VALUES {marks}"  # noqa: S608 - a name of ours
+def _put(table: str, value: str, rows: int) -> str:
+    # Not `INSERT OR REPLACE`: that removes a row and makes it anew, where this writes over it, in half the time.
+    return (
+        f"INSERT INTO {table} VALUES {', '.join(['(?, ?, ?)'] * rows)} "  # noqa: S608 - names of ours
+        f"ON CONFLICT (subject) DO UPDATE SET ends_at = excluded.ends_at, {value} = excluded.{value}"
+    )
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+def _begin(cursor: sqlite3.Cursor) -> None:
     """Begin a transaction that no other worker writes in."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        cursor.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError:
-        _patiently(connection, "BEGIN IMMEDIATE")
+        _patiently(cursor, "BEGIN IMMEDIATE")
 
 
-def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+def _patiently(cursor: sqlite3.Cursor, statement: str) -> None:
     """Execute a statement, again and again for a second while others have the file.
 
     SQLite's own waiting grows to a tenth of a second a time, while others come and go within microseconds.
@@ -249,7 +283,7 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> None:
     """
     for _ in range(PAUSES):
         try:
-            connection.execute(statement)
+            cursor.execute(statement)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise

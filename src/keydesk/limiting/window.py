@@ -22,17 +22,17 @@ STEP_MICROSECONDS = 1_000_000 // STEPS  # for each second of the window: a whole
 
 Counter: TypeAlias = "array[int]"  # step that runs, oldest slot that is not empty, sum of the slots, then 33 slots
 
-STEP, _FIRST, _SUM, _OLDEST = 0, 1, 2, 3
+_STEP, _FIRST, _SUM, _OLDEST = 0, 1, 2, 3
 _NEWEST = _OLDEST + STEPS
-_NUMBERS = 2**32  # of steps; they begin anew after that, which takes four years where windows are one second
+_MOST_STEPS = 2**32  # of steps; they begin anew after that, which takes four years where windows are one second
 _new = tuple.__new__  # half as long as calling the class of a named tuple
 _EMPTY = array("I", bytes(4 * SLOTS))
-BYTES = 4 * (_OLDEST + SLOTS)  # of a counter
+NUMBERS = _OLDEST + SLOTS  # of a counter; each takes 4 bytes
 
 
-def new_counter(step: int) -> Counter:
-    """Return a counter at a step, with nothing taken."""
-    return array("I", (step % _NUMBERS, STEPS, 0, *_EMPTY))
+def new_counter() -> Counter:
+    """Return a counter with nothing taken."""
+    return array("I", (0, STEPS, 0, *_EMPTY))
 
 
 def go_on(counter: Counter, step: int) -> None:
@@ -41,11 +41,11 @@ def go_on(counter: Counter, step: int) -> None:
     Where that lies before the counter's own, a clock was set back: what was taken counts as of now, since nobody can
     say how long ago it was.
     """
-    by = (step - counter[STEP]) % _NUMBERS
+    by = (step - counter[_STEP]) % _MOST_STEPS
     if not by:
         return
-    counter[STEP] = step % _NUMBERS
-    if by >= _NUMBERS // 2 or not counter[_SUM]:
+    counter[_STEP] = step % _MOST_STEPS
+    if by >= _MOST_STEPS // 2 or not counter[_SUM]:
         return
     if by >= SLOTS:
         counter[_SUM] = 0
@@ -58,6 +58,12 @@ def go_on(counter: Counter, step: int) -> None:
     while first < STEPS and not counter[_OLDEST + first]:
         first += 1
     counter[_FIRST] = first
+
+
+def has_ended(counter: Counter, seconds: int, now: int) -> bool:
+    """Return whether all that was taken has left the window, of so many seconds."""
+    by = (now // (seconds * STEP_MICROSECONDS) - counter[_STEP]) % _MOST_STEPS
+    return not counter[_SUM] or SLOTS <= by < _MOST_STEPS // 2
 
 
 def settle(
@@ -73,7 +79,7 @@ def settle(
     """Take the cost from every counter and every pool, or from none. The one decision that all limiters make.
 
     Args:
-        claims, counters: The limits, and for each the counter that has gone on to now.
+        claims, counters: The limits, and for each its counter, which goes on to now.
         pools, held: The pools, and the credits in each with its deposit; what is taken is taken from them.
         now: Microseconds.
         cost: What to take.
@@ -84,7 +90,12 @@ def settle(
             return _refused(claims, counters, pools, held, now, cost)
     taking = 0 if test else cost
     standings: list[Standing] = []
-    for (policy, _, most, seconds), counter in zip(claims, counters):  # noqa: B905 - `strict` takes as long again
+    for claim, counter in zip(claims, counters):  # noqa: B905 - `strict` takes as long again
+        _, _, most, seconds = claim
+        length = seconds * STEP_MICROSECONDS
+        step = now // length
+        if counter[_STEP] != step:
+            go_on(counter, step)
         used = counter[_SUM]
         if used + cost > most:
             for earlier in counters[: len(standings)]:  # most requests pass: those that do not put back
@@ -97,11 +108,10 @@ def settle(
             counter[_SUM] = used = used + taking
             counter[_NEWEST] += taking
         if used:
-            length = seconds * STEP_MICROSECONDS
-            reset = ((counter[_FIRST] + 1) * length - now % length) / 1_000_000
-            standings.append(_new(Standing, (policy, most, seconds, most - used, reset)))
+            reset = ((step + counter[_FIRST] + 1) * length - now) / 1_000_000
+            standings.append(_new(Standing, (claim, most - used, reset)))
         else:
-            standings.append(_new(Standing, (policy, most, seconds, most, seconds)))
+            standings.append(_new(Standing, (claim, most, seconds)))
     if held:
         held[:] = [credits_ - taking for credits_ in held]
     return _new(Taken, (tuple(standings), (), 0.0, tuple(held)))
@@ -111,12 +121,14 @@ def _refused(
     claims: Sequence[Claim], counters: Sequence[Counter], pools: Sequence[Pool], held: list[int], now: int, cost: int
 ) -> Taken:
     standings, violated = [], []
-    for (policy, _, most, seconds), counter in zip(claims, counters, strict=True):
+    for claim, counter in zip(claims, counters, strict=True):
+        policy, _, most, seconds = claim
+        go_on(counter, now // (seconds * STEP_MICROSECONDS))
         used = counter[_SUM]
         if used + cost > most:
             violated.append(policy)
         reset = seconds_until(counter[_FIRST] + 1, seconds, now) if used else seconds
-        standings.append(Standing(policy, most, seconds, max(0, most - used), reset))
+        standings.append(Standing(claim, max(0, most - used), reset))
     violated += [pool.policy for pool, credits_ in zip(pools, held, strict=True) if credits_ < cost]
     return Taken(tuple(standings), tuple(violated), _seconds_until_all(claims, counters, now, cost), tuple(held))
 

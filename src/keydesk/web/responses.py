@@ -141,9 +141,12 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
     standings = taken.standings
     if not standings:
         return ()
-    left = ", ".join([f'"{policy}";r={remaining};t={ceil(reset)}' for policy, _, _, remaining, reset in standings])
-    names = tuple([standing[0] for standing in standings])
-    return (("RateLimit-Policy", _policies.get(names) or _note_policies(names, standings)), ("RateLimit", left))
+    names, left = [], []
+    for (policy, _, _, _), remaining, reset in standings:
+        names.append(policy)
+        left.append(f'"{policy}";r={remaining};t={ceil(reset)}')
+    policies = _policies.get(tuple(names)) or _note_policies(tuple(names), standings)
+    return (("RateLimit-Policy", policies), ("RateLimit", ", ".join(left)))
 
 
 _policies: dict[tuple[str, ...], str] = {}  # by their names, which say all about them
@@ -152,7 +155,7 @@ _policies: dict[tuple[str, ...], str] = {}  # by their names, which say all abou
 def _note_policies(names: tuple[str, ...], standings: tuple[Standing, ...]) -> str:
     if len(_policies) >= _MOST_POLICIES:
         _policies.clear()
-    said = ", ".join(f'"{policy}";q={most};w={seconds}' for policy, most, seconds, *_ in standings)
+    said = ", ".join(f'"{claim.policy}";q={claim.most};w={claim.window_seconds}' for claim, _, _ in standings)
     return _policies.setdefault(names, said)
 
 

@@ -98,7 +98,7 @@ def test_what_has_ended_is_removed(limiter: SqliteLimiter, path: Path, clock: Ma
     for _ in range(64 * 10):
         limiter.take([claim(10**6, 60)])
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM windows").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM counters").fetchone() == (1,)
         assert connection.execute("SELECT count(*) FROM pools").fetchone() == (0,)
 
 
@@ -106,13 +106,13 @@ def test_refused_and_tested_requests_write_nothing(limiter: SqliteLimiter, path:
     limiter.take([claim(5)], cost=6)
     limiter.take([claim(5)], test=True)
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM windows").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM counters").fetchone() == (0,)
 
 
 def test_counter_takes_at_most_256_bytes(limiter: SqliteLimiter, path: Path) -> None:
     limiter.take([claim(5)])
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT length(name) + length(counter) + 8 FROM windows").fetchone()[0] <= 256
+        assert connection.execute("SELECT length(subject) + length(packed) + 8 FROM counters").fetchone()[0] <= 256
 
 
 def test_worker_that_keeps_the_file_to_itself(
@@ -176,9 +176,29 @@ def test_folder_that_is_not_there(tmp_path: Path, clock: ManualClock) -> None:
         SqliteLimiter(tmp_path / "none" / "limits.db", clock).take([claim(5)])
 
 
-def test_counter_that_somebody_changed(limiter: SqliteLimiter, path: Path) -> None:
+@pytest.mark.parametrize("packed", ["'x'", "5", "zeroblob(147)", "zeroblob(144)", "zeroblob(148)"])
+def test_counter_that_somebody_changed(limiter: SqliteLimiter, path: Path, packed: str) -> None:
     limiter.take([claim(5)])
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE windows SET counter = 'x'")
+        connection.execute(f"UPDATE counters SET packed = {packed}")
     with pytest.raises(LimiterUnavailable, match="delete it"):
         limiter.take([claim(5)])
+
+
+def test_limits_that_come_and_go_share_a_row(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
+    """What was taken of a limit counts when it comes back; of one that does not, nothing is left in the end."""
+    minute, hour, day = (claim(5, seconds) for seconds in (60, 3600, 86_400))
+    limiter.take([minute, hour])
+    limiter.take([day])
+    taken = limiter.take([hour, minute])
+    assert [each.remaining for each in taken.standings] == [3, 3]
+
+    def size() -> int:
+        with closing(sqlite3.connect(path)) as connection:
+            ((length,),) = connection.execute("SELECT length(packed) FROM counters").fetchall()
+            return int(length)
+
+    assert size() == 3 * 148
+    clock.advance(3600 * 33 / 32 + 1)
+    assert limiter.take([day]).standings[0].remaining == 3
+    assert size() == 148
