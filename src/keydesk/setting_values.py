@@ -12,6 +12,7 @@ from typing import Any
 from .errors import InvalidField, SettingsError
 from .keys.digest import parse_pepper
 from .keys.limits import Limit
+from .keys.networks import Networks
 from .keys.record import parse_field
 from .keys.secret import SecretFormat, shown
 
@@ -94,6 +95,20 @@ def read_limits(value: Any) -> tuple[Limit, ...]:
         value = [part for part in value.split(",") if part.strip()]
     limits: tuple[Limit, ...] = parse_field("limits", value or ())
     return limits
+
+
+def read_trusted_proxies(value: Any) -> Networks:
+    """Return networks, from a list of texts or one text with commas between.
+
+    Raises:
+        InvalidField: It is no list, one of them is no network, or they are all there are.
+    """
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    networks: Networks = parse_field("networks", value or ())
+    if value and not len(networks):
+        raise InvalidField("trusted_proxies", "trusts every address there is; name the proxies alone")
+    return networks
 
 
 def read_api_key(value: Any) -> str | None:

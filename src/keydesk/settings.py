@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import InvalidField, SettingsError
 from .keys.limits import Limit
+from .keys.networks import Networks
 from .keys.secret import redact
 from .setting_values import (
     number_from,
@@ -25,6 +26,7 @@ from .setting_values import (
     read_query_parameter,
     read_realm,
     read_store,
+    read_trusted_proxies,
 )
 
 CONFIG_FILE = "KEYDESK_CONFIG"
@@ -72,6 +74,7 @@ class Settings:
     usage_flush: float
     usage_minutes_kept: int
     usage_hours_kept: int
+    trusted_proxies: Networks
 
     def __repr__(self) -> str:
         return f"Settings(header={self.header!r}, prefix={self.prefix!r})"
@@ -292,6 +295,15 @@ SETTINGS = (
         "whole number of days, 1 to 3660",
         "90",
         "How long requests are kept by the hour. By the day they are kept for ever.",
+    ),
+    Setting(
+        "KEYDESK_TRUSTED_PROXIES",
+        "trusted_proxies",
+        read_trusted_proxies,
+        "list of networks (commas in the environment)",
+        "none",
+        "Proxies that the server believes when they say in `X-Forwarded-For` where a request came from, such as "
+        "`10.0.0.0/8`.",
     ),
 )
 NAMES = tuple(setting.name for setting in SETTINGS)

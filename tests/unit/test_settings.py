@@ -9,6 +9,7 @@ import pytest
 from keydesk.environment import read_environment, unknown_names
 from keydesk.errors import MAX_PROBLEMS, SettingsError
 from keydesk.keys.limits import Limit
+from keydesk.keys.networks import Networks
 from keydesk.settings import (
     NAMES,
     SETTINGS,
@@ -49,6 +50,7 @@ def test_defaults() -> None:
         "usage_flush": 2,
         "usage_minutes_kept": 48,
         "usage_hours_kept": 90,
+        "trusted_proxies": Networks(),
     }
 
 
@@ -81,6 +83,9 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("KEYDESK_DEFAULT_LIMITS", "100/minute, 10000/day", (Limit(100, 60), Limit(10_000, 86_400))),
     ("KEYDESK_DEFAULT_LIMITS", ["5 per 10 seconds"], (Limit(5, 10),)),
     ("KEYDESK_DEFAULT_LIMITS", "", ()),
+    ("KEYDESK_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1", Networks(["10.0.0.0/8", "192.0.2.1"])),
+    ("KEYDESK_TRUSTED_PROXIES", ["2001:db8::/32"], Networks(["2001:db8::/32"])),
+    ("KEYDESK_TRUSTED_PROXIES", "", Networks()),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0.5, 0.5),
     ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", "72", 72),
     ("KEYDESK_USAGE_HOURS_KEPT_DAYS", 1, 1),
@@ -152,6 +157,9 @@ BAD: list[tuple[str, Any]] = [
     ("KEYDESK_LIMITER_FAILURE", "ajar"),
     ("KEYDESK_LIMITER_FAILURE", 5),
     ("KEYDESK_DEFAULT_LIMITS", "100"),
+    ("KEYDESK_TRUSTED_PROXIES", "0.0.0.0/0"),
+    ("KEYDESK_TRUSTED_PROXIES", "the proxy"),
+    ("KEYDESK_TRUSTED_PROXIES", 5),
     ("KEYDESK_DEFAULT_LIMITS", ["100/fortnight"]),
     ("KEYDESK_DEFAULT_LIMITS", 5),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0),

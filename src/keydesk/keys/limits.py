@@ -83,7 +83,7 @@ def check_cost(cost: object) -> int:
         InvalidField: It is no whole number from 0 to 1,000,000.
     """
     if not isinstance(cost, int) or isinstance(cost, bool) or not 0 <= cost <= MAX_COST:
-        raise InvalidField("cost", f"must be a whole number from 0 to {MAX_COST}, not {cost!r}")
+        raise InvalidField("cost", f"must be a whole number from 0 to {MAX_COST}")
     return cost
 
 

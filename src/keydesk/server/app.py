@@ -1,0 +1,90 @@
+"""Room server: one WSGI application (PEP 3333). It finds who answers a path, and sees that everybody gets an answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from ..build import STAND_ALONE_STORE, build_desk
+from ..clock import Clock
+from ..desk import Desk
+from ..environment import read_environment
+from ..settings import Settings, survey_settings
+from ..web.credentials import CredentialReader
+from ..web.responses import Answers, problem_answer
+from .authz import ForwardAuth
+from .forwarded import ClientAddresses
+from .operation import Operation
+from .verify import Verify
+
+logger = logging.getLogger("keydesk")
+
+Application: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+_NOT_FOUND = problem_answer(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. /openapi.json lists what there is.")
+_FAILED = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This went wrong; the server's log says why.")
+
+
+class Server:
+    """The server of one desk. Any number of threads may call it.
+
+    Attributes:
+        desk: Whose keys it verifies and manages.
+    """
+
+    def __init__(self, desk: Desk, settings: Settings) -> None:
+        self.desk = desk
+        credentials = CredentialReader(header=settings.header, query_parameter=None)
+        answers = Answers(realm=settings.realm, header=settings.header)
+        addresses = ClientAddresses(settings.trusted_proxies)
+        authz = ForwardAuth(desk, credentials, answers, addresses)
+        self._envoy = authz.envoy
+        operation = Operation(desk)
+        # By the very path: what a proxy's normalising could change, such as `//` and `;`, is nowhere.
+        self._by_path: dict[str, Application] = {
+            "/authz/forwarded": authz.forwarded,
+            "/authz/nginx": authz.nginx,
+            "/authz/envoy": authz.envoy,
+            "/v1/verify": Verify(desk, credentials, answers, addresses),
+            "/healthz": operation.health,
+            "/readyz": operation.ready,
+        }
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        path = environ["PATH_INFO"]
+        application = self._by_path.get(path)
+        if application is None:
+            application = self._envoy if path.startswith("/authz/envoy/") else _nothing
+        try:
+            return application(environ, start_response)
+        except Exception:
+            logger.exception("A request to the server went wrong")
+            start_response(_FAILED.status_line, list(_FAILED.headers))
+            return (_FAILED.body,)
+
+    def close(self) -> None:
+        """Write down what was counted, and give back connections. The server cannot be used afterwards."""
+        self.desk.close()
+
+
+def create_app(settings: Mapping[str, Any] | None = None, *, clock: Clock | None = None) -> Server:
+    """Return the server of these settings, or of those in the environment.
+
+    Args:
+        settings: As for `keydesk.open_desk`.
+        clock: What tells the time; the system's by default.
+
+    Raises:
+        SettingsError: Settings cannot be used. All problems are in it, each with its fix.
+    """
+    given = read_environment() if settings is None else settings
+    read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
+    return Server(build_desk(read, problems=problems, clock=clock), read)
+
+
+def _nothing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    start_response(_NOT_FOUND.status_line, list(_NOT_FOUND.headers))
+    return () if environ["REQUEST_METHOD"] == "HEAD" else (_NOT_FOUND.body,)
