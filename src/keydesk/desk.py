@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from . import changes, explain
 from .callers import DEFAULT_ACTOR, Callers
 from .clock import Clock
 from .decision import Allowed, Check, Decision, Refused
-from .errors import InvalidField, KeyNotFound
+from .errors import InvalidField, KeyNotFound, StateConflict
 from .issuing import DeskIssuer
 from .keys.held import Mint
 from .keys.limits import check_cost
@@ -23,13 +24,14 @@ from .keys.record import (
     MAX_REASON_CHARACTERS,
     IssuedKey,
     Key,
+    Status,
     parse_actor,
     parse_text,
 )
 from .keys.scopes import requirement_of
 from .lookup import StoreFinder
 from .plans import Owners, Plans
-from .ports import Change, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
+from .ports import MAX_PAGE, Change, KeyFilter, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
 from .quota_desk import QuotaDesk
 from .quotas import Credits
 from .terms import Terms
@@ -39,6 +41,7 @@ from .verifier import Verifier
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=366)
 MAX_AGE = timedelta(days=36_525)
+_TO_REVOKE = (Status.ACTIVE, Status.EXPIRED, Status.DISABLED)
 
 
 class Desk(DeskIssuer):
@@ -321,6 +324,52 @@ class Desk(DeskIssuer):
             return changes.revoke(key, reason, now, caller.name)
 
         return self._change_kept(key_id, decide, if_version)
+
+    def revoke_all(
+        self, where: KeyFilter, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR
+    ) -> tuple[tuple[str, ...], bool]:
+        """End up to 1000 keys that match for good, each with an event of its own; never that of the caller.
+
+        Each is a change of its own: where the store fails on the way, those before are revoked.
+
+        Args:
+            where: Which keys; at least one condition.
+            reason: Why; at most 500 characters.
+            by, actor: See `Desk`.
+
+        Returns:
+            The ids of those that were revoked, and whether there are more.
+
+        Raises:
+            InvalidField: There is no condition, or the reason or the actor cannot be used.
+            NotPermitted: `by` may not touch one of them. Those before it are revoked.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+        if where == KeyFilter():
+            raise InvalidField("where", "has no condition; say which keys, such as those of an owner")
+        writable(self.store)
+        revoked: list[str] = []
+        for key in self._live(where):
+            if by is not None and key.id == by.id:
+                continue
+            if len(revoked) == MAX_PAGE:
+                return tuple(revoked), True
+            with suppress(KeyNotFound, StateConflict):  # somebody deleted it, or did the same, in the meantime
+                self.revoke(key.id, reason=reason, by=by, actor=actor)
+                revoked.append(key.id)
+        return tuple(revoked), False
+
+    def _live(self, where: KeyFilter) -> Iterator[Key]:
+        """Yield the keys that match and are not revoked."""
+        for status in _TO_REVOKE:
+            cursor: str | None = None
+            while where.status in (None, status):
+                page = self.store.list_keys(replace(where, status=status), cursor=cursor, size=MAX_PAGE)
+                yield from page.keys
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
 
     def delete(
         self,

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from ..errors import StoreUnavailable
 from ..keys.plans import PLAN_NAME
-from ..keys.record import Key, Status
+from ..keys.record import MAX_OWNER_CHARACTERS, Key, Status
 from ..keys.scopes import covering
 from ..ports import KeyFilter
 from .rows import AGREED_COLUMNS, KEY_COLUMNS, SECRET_COLUMNS, SEPARATOR, agreed_of, key_of, secret_of
@@ -211,10 +211,14 @@ def filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[
     return statement.where(*conditions[where.status]) if where.status else statement
 
 
+def can_be_owner(owner: str) -> bool:
+    """Return whether a key may name this as its owner."""
+    return owner.isprintable() and owner == owner.strip() and len(owner) <= MAX_OWNER_CHARACTERS
+
+
 def exactly(column: Column[Any], owner: str) -> ColumnElement[bool]:
-    """Return the condition that a column holds this owner."""
-    # MariaDB takes no notice of spaces at the end; owners have none.
-    return column == owner if owner == owner.rstrip() else false()
+    """Return the condition that a column holds this owner. Of texts that are none, databases have their own notions."""
+    return column == owner if can_be_owner(owner) else false()
 
 
 def _may(scope: str) -> ColumnElement[bool]:
