@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import json
-from importlib.resources import as_file, files
-from pathlib import Path
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from flask import Response, send_from_directory
+from flask import Response
 from flask_openapi3.models.schema import Schema
 from flask_openapi3.openapi import OpenAPI
+from werkzeug.exceptions import NotFound
 
 from ...decision import Reason
 from ...flask.current import real_request
@@ -30,8 +31,8 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 _ASSETS = {
-    "swagger-ui.css": "css/swagger-ui.css",
-    "swagger-ui-bundle.js": "js/swagger-ui-bundle.js",
+    "swagger-ui.css": ("css", "text/css"),
+    "swagger-ui-bundle.js": ("js", "text/javascript"),
 }
 # Relative, so that it works under whatever path the server is mounted.
 _PAGE = """<!doctype html>
@@ -103,8 +104,6 @@ _VERIFY: dict[str, Any] = {
 
 def add_document(app: OpenAPI, keys: Keydesk) -> None:
     """Put in the document and its page."""
-    with as_file(files("flask_openapi3_swagger") / "templates" / "swagger") as folder:
-        assets = Path(folder)
     made: list[dict[str, Any]] = []
 
     @keys.public
@@ -124,14 +123,20 @@ def add_document(app: OpenAPI, keys: Keydesk) -> None:
 
     @keys.public
     def docs_asset(name: str) -> Response:
-        sent = send_from_directory(assets, _ASSETS.get(name, ""), max_age=86_400)
-        sent.headers.update(_PAGE_HEADERS)
-        return sent
+        if name not in _ASSETS:
+            raise NotFound
+        headers = {**_PAGE_HEADERS, "Cache-Control": "public, max-age=86400"}
+        return Response(_asset(name), mimetype=_ASSETS[name][1], headers=headers)
 
     app.add_url_rule("/openapi.json", view_func=openapi_json)
     app.add_url_rule("/docs", view_func=docs)
     app.add_url_rule("/docs/start.js", view_func=docs_start)
     app.add_url_rule("/docs/<name>", view_func=docs_asset)
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return (files("flask_openapi3_swagger") / "templates" / "swagger" / _ASSETS[name][0] / name).read_bytes()
 
 
 def _document(app: OpenAPI) -> dict[str, Any]:

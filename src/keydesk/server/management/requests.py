@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from flask import Request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from ...errors import InvalidField
 from ...flask.current import find_allowed, real_request
 from ...keys.record import Key
 from ...keys.secret import redact
-from .problems import BadBody
+from .problems import MAX_BODY_BYTES, BadBody
 
 REQUEST_ID = "X-Request-Id"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -36,7 +36,10 @@ class JsonRequest(Request):
             RequestEntityTooLarge: It is over 1 MiB.
         """
         if _BODY not in self.__dict__:
-            self.__dict__[_BODY] = _parsed(self.get_data(), self.mimetype)
+            data = self.get_data()
+            if self.content_length is None and len(data) >= MAX_BODY_BYTES:  # Werkzeug cuts off what has no length
+                raise RequestEntityTooLarge
+            self.__dict__[_BODY] = _parsed(data, self.mimetype)
         return self.__dict__[_BODY]
 
 

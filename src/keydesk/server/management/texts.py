@@ -5,10 +5,12 @@ They say in the OpenAPI document what fits. The core has the last word, with a m
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from ...keys.limits import MAX_CHARACTERS, MAX_LIMITS
 from ...keys.networks import MAX_NETWORK_CHARACTERS, MAX_NETWORKS
@@ -16,18 +18,20 @@ from ...keys.record import MAX_DESCRIPTION_CHARACTERS, MAX_NAME_CHARACTERS, MAX_
 from ...keys.scopes import MAX_SCOPE_CHARACTERS, MAX_SCOPES
 from ...ports import MAX_FILTER_CHARACTERS, MAX_PAGE
 
-_MOMENT = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _PART = r"[A-Za-z0-9._-]+"
 
 
 def _moment(value: Any) -> Any:
-    """Take texts only: pydantic reads numbers as seconds, and nobody who sends one means that."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value.upper())
-        except ValueError:
-            return value
-    return None if value is None else f"{value!r:.40}"
+    """Take texts of RFC 3339 only: pydantic reads numbers as seconds, and nobody who sends one means that."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(_MOMENT.fullmatch(value)[0].upper())  # type: ignore[index]
+    except (ValueError, TypeError):  # no text, or none that fits
+        raise PydanticCustomError(
+            "moment", "is no moment with its time zone; write one such as 2027-01-31T12:00:00Z"
+        ) from None
 
 
 def _format(name: str) -> dict[str, str]:
