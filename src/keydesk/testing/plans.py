@@ -254,6 +254,17 @@ class PlanStoreContract:
         for name in ("x" * 200, "gold ", "göld", "%"):
             assert all_keys(store, KeyFilter(plan=name)) == []
 
+    def test_list_keys_by_what_their_plan_grants(self, store: StoreWithPlans) -> None:
+        put_plan(store, new_plan(scopes=Scopes(["orders:*", "stock:read"])))
+        put_plan(store, new_plan("bare", scopes=Scopes()))
+        read = Scopes(["orders:read"])
+        given = (("gold", Scopes()), ("gold", read), ("bare", Scopes()), (None, read), (None, Scopes()))
+        keys = [new_key(plan=plan, scopes=scopes) for plan, scopes in given]
+        store.add([issued(key) for key in keys])
+        for scope, places in (("orders:read", {0, 1, 3}), ("orders:write", {0}), ("stock:read", {0}), ("x:y", set())):
+            found = {key.id for key in all_keys(store, KeyFilter(scope=scope), size=1)}
+            assert found == {keys[place].id for place in places}, scope
+
     def test_plan_deleted_while_keys_are_issued_with_it(self, store: StoreWithPlans) -> None:
         for _ in range(5):
             put_plan(store, new_plan())

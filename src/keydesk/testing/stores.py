@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from ..errors import DuplicateSecret, InvalidField, KeyNotFound
+from ..errors import AddedBefore, DuplicateSecret, InvalidField, KeyNotFound, OtherRequest
 from ..events import (
     ChainedEvent,
     Event,
@@ -42,7 +42,7 @@ from ..keys.networks import Networks
 from ..keys.record import MAX_SECRETS, Key, Secret, Status, key_id_of_name, mint_key_id
 from ..keys.scopes import Scopes
 from ..keys.secret import Environment, SecretFormat
-from ..ports import Change, KeyFilter, KeyStore, WritableKeyStore
+from ..ports import REMEMBERED, Change, KeyFilter, KeyStore, Once, WritableKeyStore
 from .clock import START, ManualClock
 
 MINT = Mint(SecretFormat(), Digester())
@@ -134,6 +134,21 @@ TEXTS: tuple[tuple[str, set[str]], ...] = (
     ('"quoted"', {'O\'Brien "quoted" a_b'}),
     ("' OR '1'='1", set()),
     ("x" * 200, set()),
+)
+
+# and by what they may do, which is compared exactly.
+SCOPES: tuple[tuple[str, set[str]], ...] = (
+    ("orders:read", {"ACME portal"}),
+    ("stock:read", {"ACME portal"}),
+    ("stock:of:all", {"ACME portal"}),
+    ("orders:write", set()),
+    ("Orders:read", set()),
+    ("orders:rea", set()),
+    ("orders:read:all", set()),
+    ("tock:read", set()),
+    ("stocks:read", set()),
+    ("a.b:read", set()),
+    ("a_b:read", set()),
 )
 
 
@@ -348,6 +363,13 @@ class KeyStoreContract:
     def test_list_keys_with_text_of_an_id(self, held: KeyStore) -> None:
         for key in all_keys(held):
             assert all_keys(held, KeyFilter(text=key.id.upper())) == [key]
+
+    def test_list_keys_that_may_do_something(self, held: KeyStore) -> None:
+        for scope, names in SCOPES:
+            assert {key.name for key in all_keys(held, KeyFilter(scope=scope), size=1)} == names, scope
+        for scope in ("", "orders", "orders:*", "*", "a b:c", "orders:read,stock:x", "%:%", "\0:a"):
+            with pytest.raises(InvalidField, match="scopes"):
+                KeyFilter(scope=scope)
 
     def test_list_keys_of_status(self, held: KeyStore, clock: ManualClock) -> None:
         def names(status: Status) -> set[str]:
@@ -750,6 +772,68 @@ class WritableKeyStoreContract(KeyStoreContract):
         assert [row.number for row in store.list_events(key_id=keys[1].id, size=1)] == [2]
         for key_id in ODD_IDS:
             assert store.list_events(key_id=key_id) == []
+
+    def test_list_events_of_an_owner(self, store: WritableKeyStore) -> None:
+        keys = [new_key(owner=owner) for owner in ("acme", "ACME", None, "acme")]
+        store.add(map(issued, keys))
+        assert [row.number for row in store.list_events(owner="acme")] == [1, 4]
+        assert [row.number for row in store.list_events(owner="acme", after=1)] == [4]
+        assert [row.number for row in store.list_events(owner="acme", size=1)] == [1]
+        assert [row.number for row in store.list_events(owner="acme", key_id=keys[3].id)] == [4]
+        assert store.list_events(owner="acme", key_id=keys[1].id) == []
+        for owner in ("", "acm", "acme ", " acme", "%", "acm_", "\0", "\ud800", "x" * 201, "Größe", "' OR 1=1 --"):
+            assert store.list_events(owner=owner) == [], owner
+
+    # What is asked for once
+
+    def test_add_once(self, store: WritableKeyStore) -> None:
+        once = Once(caller="key_1", name="a" * 64, request="b" * 64, at=START)
+        keys = [new_key(), new_key()]
+        assert store.add(map(issued, keys), once) == 2
+        with pytest.raises(AddedBefore) as before:
+            store.add([issued(new_key())], once)
+        assert before.value.key_ids == (keys[0].id, keys[1].id)
+        with pytest.raises(OtherRequest):
+            store.add([issued(new_key())], replace(once, request="c" * 64))
+        assert len(all_keys(store)) == len(all_events(store)) == 2
+        assert store.add([issued(new_key())], replace(once, caller="key_2")) == 1
+        assert store.add([issued(new_key())], replace(once, name="d" * 64)) == 1
+        assert store.add([issued(new_key())]) == 1
+
+    def test_add_once_is_forgotten_after_a_day(self, store: WritableKeyStore) -> None:
+        once = Once(caller="key_1", name="a" * 64, request="b" * 64, at=START)
+        store.add([issued(new_key())], once)
+        with pytest.raises(AddedBefore):
+            store.add([issued(new_key())], replace(once, at=START + REMEMBERED - SECOND))
+        other = replace(once, at=START + REMEMBERED, request="c" * 64)
+        assert store.add([issued(new_key())], other) == 1
+        with pytest.raises(AddedBefore):
+            store.add([issued(new_key())], other)
+
+    def test_add_once_that_fails_is_not_noted(self, store: WritableKeyStore) -> None:
+        key = new_key()
+        store.add([issued(key)])
+        once = Once(caller="key_1", name="a" * 64, request="b" * 64, at=START)
+        with pytest.raises(DuplicateSecret):
+            store.add([issued(new_key(secrets=key.secrets))], once)
+        assert store.add([issued(new_key())], once) == 1
+
+    def test_add_once_from_many_threads(self, store: WritableKeyStore) -> None:
+        once = Once(caller="key_1", name="a" * 64, request="b" * 64, at=START)
+        begin = threading.Barrier(4)
+
+        def add() -> tuple[str, ...]:
+            key = new_key()
+            begin.wait()
+            try:
+                store.add([issued(key)], once)
+            except AddedBefore as before:
+                return before.key_ids
+            return (key.id,)
+
+        with ThreadPoolExecutor(4) as threads:
+            answers = {found.result() for found in [threads.submit(add) for _ in range(4)]}
+        assert len(answers) == len(all_keys(store)) == 1
 
     def test_list_events_comes_back_whole(self, store: WritableKeyStore) -> None:
         event = KeyUpdated(
