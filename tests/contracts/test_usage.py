@@ -67,7 +67,7 @@ def store(request: pytest.FixtureRequest, stores: Callable[[str], Any]) -> Any:
 
 @pytest.fixture
 def counted(store: Any) -> UsageStore:
-    return MemoryUsage(store.note_used) if isinstance(store, MemoryStore) else store.usage
+    return MemoryUsage(store.note_used, store.find_key) if isinstance(store, MemoryStore) else store.usage
 
 
 @pytest.fixture(params=KINDS[1:])
@@ -458,3 +458,14 @@ def test_copy_of_an_older_database_is_upgraded(tmp_path: Path) -> None:
     assert found is not None
     assert found.last_used_at == START
     copy.close()
+
+
+def test_counts_of_an_owner(store: Any, counted: UsageStore) -> None:
+    keys = [new_key(owner=owner) for owner in ("acme", "other", None, "acme", "ACME")]
+    store.add(map(issued, keys))
+    counted.add(Batch({entry(START, key.id): place + 1 for place, key in enumerate(keys)}))
+    assert [each.count for each in counted.counts(around(), None, "acme")] == [1 + 4]
+    assert [each.count for each in counted.counts(around(), keys[0].id, "acme")] == [1]
+    assert counted.counts(around(), keys[1].id, "acme") == []
+    for owner in ("acm", "acme ", "%", "\0", "\ud800", ""):
+        assert counted.counts(around(), None, owner) == [], owner
