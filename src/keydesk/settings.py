@@ -75,6 +75,7 @@ class Settings:
     usage_minutes_kept: int
     usage_hours_kept: int
     trusted_proxies: Networks
+    development: bool
 
     def __repr__(self) -> str:
         return f"Settings(header={self.header!r}, prefix={self.prefix!r})"
@@ -304,6 +305,15 @@ SETTINGS = (
         "none",
         "Proxies that the server believes when they say in `X-Forwarded-For` where a request came from, such as "
         "`10.0.0.0/8`.",
+    ),
+    Setting(
+        "KEYDESK_DEVELOPMENT",
+        "development",
+        read_boolean,
+        "boolean",
+        "`false`",
+        "The server is being tried out: it starts without a pepper, and `keydesk serve` makes the database and the "
+        "first administrator's key where there are none.",
     ),
 )
 NAMES = tuple(setting.name for setting in SETTINGS)

@@ -51,6 +51,7 @@ def test_defaults() -> None:
         "usage_minutes_kept": 48,
         "usage_hours_kept": 90,
         "trusted_proxies": Networks(),
+        "development": False,
     }
 
 

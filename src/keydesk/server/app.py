@@ -23,6 +23,10 @@ logger = logging.getLogger("keydesk")
 
 Application: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
+NO_PEPPER = (
+    "KEYDESK_PEPPER is not set, and without it whoever reads the database can try out weak keys; set it to what "
+    "`openssl rand -base64 32` prints, or KEYDESK_DEVELOPMENT=true to try the server out"
+)
 _NOT_FOUND = problem_answer(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. /openapi.json lists what there is.")
 _FAILED = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This went wrong; the server's log says why.")
 
@@ -78,10 +82,12 @@ def create_app(settings: Mapping[str, Any] | None = None, *, clock: Clock | None
         clock: What tells the time; the system's by default.
 
     Raises:
-        SettingsError: Settings cannot be used. All problems are in it, each with its fix.
+        SettingsError: Settings cannot be used, or there is no pepper. All problems are in it, each with its fix.
     """
     given = read_environment() if settings is None else settings
     read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
+    if read.pepper is None and not read.development:
+        problems.append(NO_PEPPER)
     return Server(build_desk(read, problems=problems, clock=clock), read)
 
 
