@@ -131,6 +131,16 @@ def survey_settings(given: Mapping[str, Any] | Given, *, default_store: str) -> 
     return Settings(**values), problems
 
 
+def problems_of_server(settings: Settings) -> list[str]:
+    """Return why no server may be started with these settings, although a desk can be opened with them."""
+    if settings.pepper is not None or settings.development:
+        return []
+    return [
+        "KEYDESK_PEPPER is not set, and without it whoever reads the database can try out weak keys; set it to what "
+        "`openssl rand -base64 32` prints, or KEYDESK_DEVELOPMENT=true to try the server out"
+    ]
+
+
 def nearest_setting(name: str) -> str | None:
     """Return the setting that somebody meant, if one is near: misspelt, in lower case, without or with `KEYDESK_`."""
     name = name.upper().replace("-", "_")[:LONG_NAME]

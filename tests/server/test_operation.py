@@ -54,7 +54,7 @@ def test_unknown_path_says_where_to_look(rig: ServerRig) -> None:
 
 def test_no_pepper_no_server(clock: ManualClock) -> None:
     """Number 14 of the list: no default is as good as a secret."""
-    with pytest.raises(SettingsError, match="KEYDESK_PEPPER is not set.*openssl rand -base64 32"):
+    with pytest.raises(SettingsError, match=r"KEYDESK_PEPPER is not set.*openssl rand -base64 32"):
         create_app({"KEYDESK_STORE": "memory://"}, clock=clock)
     with pytest.raises(SettingsError, match=r"KEYDESK_PREFIX(.|\n)*KEYDESK_PEPPER is not set"):
         create_app({"KEYDESK_STORE": "memory://", "KEYDESK_PREFIX": "!"}, clock=clock)

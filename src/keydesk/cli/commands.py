@@ -12,6 +12,7 @@ from .imports import import_
 from .issuing import issue, rotate
 from .planning import owners, plans
 from .reading import list_, show
+from .serving import serve
 from .tending import db, prune
 from .updating import update
 from .using import usage
@@ -38,4 +39,5 @@ COMMANDS: tuple[click.Command, ...] = (
     prune,
     db,
     doctor,
+    serve,
 )

@@ -11,7 +11,7 @@ from ..build import STAND_ALONE_STORE, build_desk
 from ..clock import Clock
 from ..desk import Desk
 from ..environment import read_environment
-from ..settings import Settings, survey_settings
+from ..settings import Settings, problems_of_server, survey_settings
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers, problem_answer
 from .authz import ForwardAuth
@@ -23,10 +23,6 @@ logger = logging.getLogger("keydesk")
 
 Application: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-NO_PEPPER = (
-    "KEYDESK_PEPPER is not set, and without it whoever reads the database can try out weak keys; set it to what "
-    "`openssl rand -base64 32` prints, or KEYDESK_DEVELOPMENT=true to try the server out"
-)
 _NOT_FOUND = problem_answer(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. /openapi.json lists what there is.")
 _FAILED = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This went wrong; the server's log says why.")
 
@@ -86,8 +82,7 @@ def create_app(settings: Mapping[str, Any] | None = None, *, clock: Clock | None
     """
     given = read_environment() if settings is None else settings
     read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
-    if read.pepper is None and not read.development:
-        problems.append(NO_PEPPER)
+    problems += problems_of_server(read)
     return Server(build_desk(read, problems=problems, clock=clock), read)
 
 
