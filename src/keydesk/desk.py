@@ -34,7 +34,7 @@ from .keys.record import (
 from .keys.scopes import requirement_of
 from .lookup import StoreFinder
 from .plans import Owners, Plans
-from .ports import Change, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
+from .ports import CacheState, Change, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
 from .quota_desk import QuotaDesk
 from .quotas import Credits
 from .reading import DeskReader
@@ -442,6 +442,10 @@ class Desk(DeskReader):
             return writable(self.store).change(key_id, lambda key: decide(key, self.clock.now()))
         finally:
             self._finder.look_again()
+
+    def cache_state(self) -> CacheState | None:
+        """Return how what this process knows of keys is; None where it keeps nothing."""
+        return self._finder.state()
 
     def close(self) -> None:
         """Write down what was counted and give back what the store holds. The desk cannot be used afterwards."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from tempfile import TemporaryDirectory
 
 import click
 from rich.console import RenderableType
@@ -21,6 +23,33 @@ THREADS = 4
 HEADER_SECONDS = 10
 MAX_HEADER_BYTES = 65_536
 STOP_SECONDS = 10
+# What is wrong goes to standard error, for people; requests, where they are written down, to standard output. No
+# handler lets a secret through, whoever it is that logs.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "people": {"format": "%(asctime)s %(levelname)s %(message)s"},
+        "access": {"format": "%(message)s"},
+    },
+    "filters": {"no secrets": {"()": "keydesk.redaction.RedactSecrets"}},
+    "handlers": {
+        "errors": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stderr",
+            "formatter": "people",
+            "filters": ["no secrets"],
+        },
+        "access": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "access",
+            "filters": ["no secrets"],
+        },
+    },
+    "loggers": {"keydesk.access": {"handlers": ["access"], "level": "INFO", "propagate": False}, "_granian": {}},
+    "root": {"handlers": ["errors"], "level": "WARNING"},
+}
 
 
 @command(
@@ -50,6 +79,7 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
         from granian import Granian
         from granian.constants import Interfaces
         from granian.http import HTTP1Settings
+        from granian.log import LogLevels
     except ModuleNotFoundError:
         run.refuse("the server needs Granian; install it: pip install 'keydesk[server]'")
     settings = run.read_settings()
@@ -57,21 +87,25 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
         run.refuse(str(SettingsError(problems)))
     _look_at_store(run, settings.store, workers)
     address = _free_address(run, host, port)
-    run.show({"url": f"http://{_in_url(host)}:{port}", "workers": workers}, lambda: _how_to_call(host, port))
-    Granian(
-        APPLICATION,
-        address=address,
-        port=port,
-        interface=Interfaces.WSGI,
-        workers=workers,
-        blocking_threads=THREADS,
-        factory=True,
-        websockets=False,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=MAX_HEADER_BYTES),
-        workers_kill_timeout=STOP_SECONDS,
-        respawn_failed_workers=True,
-        log_level="warning",  # type: ignore[arg-type]
-    ).serve()
+    with TemporaryDirectory(prefix="keydesk-metrics-") as folder:
+        # The workers inherit it: whichever is asked for metrics tells what all have counted.
+        os.environ.setdefault("KEYDESK_METRICS_FOLDER", folder)
+        run.show({"url": f"http://{_in_url(host)}:{port}", "workers": workers}, lambda: _how_to_call(host, port))
+        Granian(
+            APPLICATION,
+            address=address,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=workers,
+            blocking_threads=THREADS,
+            factory=True,
+            websockets=False,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=MAX_HEADER_BYTES),
+            workers_kill_timeout=STOP_SECONDS,
+            respawn_failed_workers=True,
+            log_level=LogLevels.error,
+            log_dictconfig=LOGGING,
+        ).serve()
 
 
 def _look_at_store(run: Run, store: str, workers: int) -> None:
