@@ -12,8 +12,7 @@ from flask import Flask
 from sqlalchemy import text
 from tests import servers
 
-from keydesk import open_desk
-from keydesk.desk import HeldKey
+from keydesk import HeldKey, open_desk
 from keydesk.keys.record import KeyFields
 from keydesk.stores.sql import SqlStore
 

@@ -177,7 +177,7 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
         from .stores.file import FileStore
 
         store = FileStore(Path(rest.removeprefix("//")), mint, clock)
-    return store, MemoryUsage(store.note_used)
+    return store, MemoryUsage(store.note_used, store.find_key)
 
 
 def _open_database(settings: Settings, engine: Engine | None, clock: Clock) -> tuple[KeyStore, UsageStore]:
@@ -187,7 +187,7 @@ def _open_database(settings: Settings, engine: Engine | None, clock: Clock) -> t
     if engine is not None:
         store = SqlStore(engine, clock)
         if is_in_memory(engine):  # a thread that writes there would end the transactions of others
-            return store, MemoryUsage(lambda _: None)
+            return store, MemoryUsage(lambda _: None, store.find_key)
         return store, store.usage
     try:
         store = SqlStore(open_engine(settings.store), clock, own=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .errors import StateConflict
+from .errors import StateConflict, VersionConflict
 from .events import (
     Event,
     KeyDeleted,
@@ -29,6 +29,20 @@ from .events import (
 from .keys.plans import OwnerTerms, Plan
 from .keys.record import FIELD_NAMES, MAX_SECRETS, Key, KeyFields, Secret, Status, mint_key_id, update_fields
 from .ports import Change, OwnerChange, PlanChange
+
+
+def require_version(version: int, wanted: Collection[int] | None) -> None:
+    """Return if what is to be changed is at a version that the caller knows of.
+
+    Args:
+        version: Its version; 0 where it is not there.
+        wanted: The versions known; None for any.
+
+    Raises:
+        VersionConflict: It is at another one.
+    """
+    if wanted is not None and version not in wanted:
+        raise VersionConflict(version)
 
 
 def new_key(given: KeyFields, secret: Secret, now: datetime, key_id: str | None = None) -> Key:

@@ -6,9 +6,9 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,28 +16,36 @@ from . import changes, explain
 from .callers import DEFAULT_ACTOR, Callers
 from .clock import Clock
 from .decision import Allowed, Check, Decision, Refused
-from .errors import InvalidField, KeyNotFound
-from .events import Event
+from .errors import InvalidField, KeyNotFound, StateConflict
+from .issuing import DeskIssuer
 from .keys.held import Mint
 from .keys.limits import check_cost
 from .keys.record import (
     MAX_REASON_CHARACTERS,
     IssuedKey,
     Key,
-    KeyFields,
-    Secret,
-    mint_key_ids,
+    Status,
     parse_actor,
-    parse_fields,
     parse_text,
 )
 from .keys.scopes import requirement_of
 from .lookup import StoreFinder
 from .plans import Owners, Plans
-from .ports import CacheState, Change, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
+from .ports import (
+    MAX_PAGE,
+    CacheState,
+    Change,
+    KeyFilter,
+    KeyFinder,
+    KeyStore,
+    Limiter,
+    Meter,
+    QuotaStore,
+    UsageStore,
+    writable,
+)
 from .quota_desk import QuotaDesk
 from .quotas import Credits
-from .reading import DeskReader
 from .terms import Terms
 from .usage import Kept
 from .verifier import Verifier
@@ -45,22 +53,18 @@ from .verifier import Verifier
 DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=366)
 MAX_AGE = timedelta(days=36_525)
+_TO_REVOKE = (Status.ACTIVE, Status.EXPIRED, Status.DISABLED)
 
 
-@dataclass(frozen=True, slots=True)
-class HeldKey:
-    """A key whose secret a client already holds, to be imported: its fields, and what `Mint.secret` made of it."""
-
-    fields: KeyFields
-    secret: Secret
-
-
-class Desk(DeskReader):
+class Desk(DeskIssuer):
     """The desk of one store.
 
     Every method that changes something takes `by` and `actor`. `by` is the key of the caller on whose behalf it
     happens: then the change goes no further than what that key holds. Without it the code that calls is trusted, and
     `actor` says who it is: one line of at most 200 characters. Either ends up in the event.
+
+    Those that change what is there take `if_version`: the versions of it that the caller knows of. At another one,
+    nothing is changed. None takes any.
 
     Attributes:
         plans: Named bundles of scopes, limits and quotas that many keys share.
@@ -165,86 +169,12 @@ class Desk(DeskReader):
 
     # Changing
 
-    def issue(
-        self,
-        *,
-        name: str,
-        owner: str | None = None,
-        description: str = "",
-        environment: str = "live",
-        plan: str | None = None,
-        scopes: Iterable[str] = (),
-        networks: Iterable[str] = (),
-        limits: Iterable[str] = (),
-        quotas: Iterable[str] = (),
-        expires_at: datetime | None = None,
-        by: Key | None = None,
-        actor: str = DEFAULT_ACTOR,
-    ) -> IssuedKey:
-        """Make a key and its secret. The secret is in the result and nowhere else, ever.
-
-        Args:
-            name, owner, description, environment, plan, scopes, networks, limits, quotas, expires_at: See `KeyFields`.
-            by, actor: See `Desk`.
-
-        Raises:
-            InvalidField: A field or the actor cannot be used, there is no such plan, or it grants less.
-            NotPermitted: `by` would give more than it holds.
-            StoreReadOnly: Keys of this store are made by editing a file or the configuration.
-            StoreUnavailable: The store does not answer. Nothing was issued.
-        """
-        given = parse_fields(
-            {
-                "name": name,
-                "owner": owner,
-                "description": description,
-                "environment": environment,
-                "plan": plan,
-                "scopes": scopes,
-                "networks": networks,
-                "limits": limits,
-                "quotas": quotas,
-                "expires_at": expires_at,
-            }
-        )
-        now = self.clock.now()
-        if given.expires_at is not None and given.expires_at <= now:
-            raise InvalidField("expires_at", f"{given.expires_at.isoformat()} is not in the future")
-        caller = self._callers.of(by, actor, plan=given.plan)
-        caller.permit(given.owner, now, given)
-        caller.require_granted(given)
-        text = self.mint.secret_format.mint(given.environment)
-        key = changes.new_key(given, self.mint.secret(text, number=1, now=now), now)
-        self._add([(key, changes.issued(key, caller.name))])
-        return IssuedKey(key, text)
-
-    def import_keys(self, held: Iterable[HeldKey], *, actor: str = DEFAULT_ACTOR) -> int:
-        """Take in keys whose secrets clients already hold, all or none, and return how many.
-
-        The iterable is read as it goes, in bounded memory. What it raises is raised on, and nothing is imported.
-
-        Raises:
-            InvalidField: The actor cannot be used, or a key has a plan that is not there or grants less.
-            DuplicateSecret: A secret is in the store already, or twice among these.
-            StoreReadOnly: Keys of this store are made by editing a file or the configuration.
-            StoreUnavailable: The store does not answer. Nothing was imported.
-        """
-        caller = self._callers.importing(actor)
-        now = self.clock.now()
-
-        def keys() -> Iterator[tuple[Key, Event]]:
-            for one, key_id in zip(held, mint_key_ids(now), strict=False):
-                caller.require_granted(one.fields)
-                key = changes.new_key(one.fields, one.secret, now, key_id)
-                yield key, changes.imported(key, caller.name)
-
-        return self._add(keys())
-
     def rotate(
         self,
         key_id: str,
         *,
         overlap: timedelta = DEFAULT_OVERLAP,
+        if_version: Collection[int] | None = None,
         by: Key | None = None,
         actor: str = DEFAULT_ACTOR,
     ) -> IssuedKey:
@@ -253,11 +183,12 @@ class Desk(DeskReader):
         Args:
             key_id: Which key.
             overlap: 0 to 366 days; 0 ends the earlier secrets at once.
-            by, actor: See `Desk`.
+            if_version, by, actor: See `Desk`.
 
         Raises:
             InvalidField: The overlap is out of range, or the actor cannot be used.
             KeyNotFound: No key has this id.
+            VersionConflict: It is at none of these versions.
             StateConflict: The key is not active, or has 10 secrets that still go on.
             NotPermitted: `by` may not touch this key, or the key holds more than `by` does.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
@@ -276,19 +207,28 @@ class Desk(DeskReader):
             secret = self.mint.secret(text, number=key.secrets[-1].number + 1, now=now)
             return changes.rotate(key, secret, overlap, caller.name)
 
-        return IssuedKey(self._change_kept(key_id, decide), text)
+        return IssuedKey(self._change_kept(key_id, decide, if_version), text)
 
-    def update(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR, **fields: Any) -> Key:
+    def update(
+        self,
+        key_id: str,
+        *,
+        if_version: Collection[int] | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+        **fields: Any,
+    ) -> Key:
         """Change fields of a key. Where nothing differs, nothing is written.
 
         Args:
             key_id: Which key.
-            by, actor: See `Desk`.
+            if_version, by, actor: See `Desk`.
             fields: Fields of `KeyFields`, but for the environment, which is part of the secret.
 
         Raises:
             InvalidField: A field or the actor cannot be used.
             KeyNotFound: No key has this id.
+            VersionConflict: It is at none of these versions.
             StateConflict: The key is revoked.
             NotPermitted: `by` may not touch this key, or the key would hold, or holds, more than `by` does.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
@@ -307,14 +247,22 @@ class Desk(DeskReader):
                     caller.require_granted(change.key)
             return change
 
-        return self._change_kept(key_id, decide)
+        return self._change_kept(key_id, decide, if_version)
 
-    def disable(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
+    def disable(
+        self,
+        key_id: str,
+        *,
+        if_version: Collection[int] | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> Key:
         """Switch a key off until it is enabled again.
 
         Raises:
             InvalidField: The actor cannot be used.
             KeyNotFound: No key has this id.
+            VersionConflict: It is at none of these versions.
             StateConflict: The key is disabled or revoked already.
             NotPermitted: `by` may not touch this key.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
@@ -326,14 +274,22 @@ class Desk(DeskReader):
             caller.permit(key.owner, now)
             return changes.disable(key, now, caller.name)
 
-        return self._change_kept(key_id, decide)
+        return self._change_kept(key_id, decide, if_version)
 
-    def enable(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
+    def enable(
+        self,
+        key_id: str,
+        *,
+        if_version: Collection[int] | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> Key:
         """Switch a disabled key on again.
 
         Raises:
             InvalidField: The actor cannot be used.
             KeyNotFound: No key has this id.
+            VersionConflict: It is at none of these versions.
             StateConflict: The key is not disabled.
             NotPermitted: `by` may not touch this key, or the key holds more than `by` does.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
@@ -345,19 +301,28 @@ class Desk(DeskReader):
             caller.permit(key.owner, now, key)
             return changes.enable(key, now, caller.name)
 
-        return self._change_kept(key_id, decide)
+        return self._change_kept(key_id, decide, if_version)
 
-    def revoke(self, key_id: str, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR) -> Key:
+    def revoke(
+        self,
+        key_id: str,
+        *,
+        reason: str = "",
+        if_version: Collection[int] | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> Key:
         """End a key for good, with all its secrets.
 
         Args:
             key_id: Which key.
             reason: Why; at most 500 characters.
-            by, actor: See `Desk`.
+            if_version, by, actor: See `Desk`.
 
         Raises:
             InvalidField: The reason or the actor is too long, or holds control characters or a secret.
             KeyNotFound: No key has this id.
+            VersionConflict: It is at none of these versions.
             StateConflict: The key is revoked already.
             NotPermitted: `by` may not touch this key.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
@@ -370,14 +335,68 @@ class Desk(DeskReader):
             caller.permit(key.owner, now)
             return changes.revoke(key, reason, now, caller.name)
 
-        return self._change_kept(key_id, decide)
+        return self._change_kept(key_id, decide, if_version)
 
-    def delete(self, key_id: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> None:
+    def revoke_all(
+        self, where: KeyFilter, *, reason: str = "", by: Key | None = None, actor: str = DEFAULT_ACTOR
+    ) -> tuple[tuple[str, ...], bool]:
+        """End up to 1000 keys that match for good, each with an event of its own; never that of the caller.
+
+        Each is a change of its own: where the store fails on the way, those before are revoked.
+
+        Args:
+            where: Which keys; at least one condition.
+            reason: Why; at most 500 characters.
+            by, actor: See `Desk`.
+
+        Returns:
+            The ids of those that were revoked, and whether there are more.
+
+        Raises:
+            InvalidField: There is no condition, or the reason or the actor cannot be used.
+            NotPermitted: `by` may not touch one of them. Those before it are revoked.
+            StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
+            StoreUnavailable: The store does not answer.
+        """
+        if where == KeyFilter():
+            raise InvalidField("where", "has no condition; say which keys, such as those of an owner")
+        writable(self.store)
+        revoked: list[str] = []
+        for key in self._live(where):
+            if by is not None and key.id == by.id:
+                continue
+            if len(revoked) == MAX_PAGE:
+                return tuple(revoked), True
+            with suppress(KeyNotFound, StateConflict):  # somebody deleted it, or did the same, in the meantime
+                self.revoke(key.id, reason=reason, by=by, actor=actor)
+                revoked.append(key.id)
+        return tuple(revoked), False
+
+    def _live(self, where: KeyFilter) -> Iterator[Key]:
+        """Yield the keys that match and are not revoked."""
+        for status in _TO_REVOKE:
+            cursor: str | None = None
+            while where.status in (None, status):
+                page = self.store.list_keys(replace(where, status=status), cursor=cursor, size=MAX_PAGE)
+                yield from page.keys
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+
+    def delete(
+        self,
+        key_id: str,
+        *,
+        if_version: Collection[int] | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> None:
         """Remove the record of a revoked key. Its events stay.
 
         Raises:
             InvalidField: The actor cannot be used.
             KeyNotFound: No key has this id.
+            VersionConflict: It is at none of these versions.
             StateConflict: The key is not revoked.
             NotPermitted: `by` may not touch this key.
             StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
@@ -389,7 +408,7 @@ class Desk(DeskReader):
             caller.permit(key.owner, now)
             return changes.delete(key, now, caller.name)
 
-        self._change(key_id, decide)
+        self._change(key_id, decide, if_version)
 
     def prune(self, *, ended_for: timedelta, actor: str = DEFAULT_ACTOR) -> Iterator[tuple[str, str]]:
         """Remove keys that were revoked or expired, and secrets that were rotated away, long enough ago.
@@ -426,20 +445,25 @@ class Desk(DeskReader):
             if kind:
                 yield key_id, kind
 
-    def _add(self, keys: Iterable[tuple[Key, Event]]) -> int:
-        try:
-            return writable(self.store).add(keys)
-        finally:  # even what the store gave no answer to may have happened
-            self._finder.look_again()
-
-    def _change_kept(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key:
-        after = self._change(key_id, decide)
+    def _change_kept(
+        self, key_id: str, decide: Callable[[Key, datetime], Change | None], if_version: Collection[int] | None
+    ) -> Key:
+        after = self._change(key_id, decide, if_version)
         assert after is not None  # only `delete` and `prune` return no key
         return after
 
-    def _change(self, key_id: str, decide: Callable[[Key, datetime], Change | None]) -> Key | None:
+    def _change(
+        self,
+        key_id: str,
+        decide: Callable[[Key, datetime], Change | None],
+        if_version: Collection[int] | None = None,
+    ) -> Key | None:
+        def checked(key: Key) -> Change | None:
+            changes.require_version(key.version, if_version)
+            return decide(key, self.clock.now())
+
         try:
-            return writable(self.store).change(key_id, lambda key: decide(key, self.clock.now()))
+            return writable(self.store).change(key_id, checked)
         finally:
             self._finder.look_again()
 

@@ -8,6 +8,9 @@
     ├── OwnerNotFound        nothing was agreed for this owner
     ├── StateConflict        the key is not in a state that allows the change
     ├── DuplicateSecret      another key already answers to this secret
+    ├── VersionConflict      somebody changed it since it was read
+    ├── AddedBefore          the same request added its keys before
+    ├── OtherRequest         another request was made under the same idempotency key
     ├── NotPermitted         the caller would give more than they hold
     ├── ImportRefused        an import had wrong lines; nothing was imported
     ├── LimiterUnavailable   the limiter does not answer
@@ -96,6 +99,30 @@ class DuplicateSecret(KeydeskError):
     def __init__(self, digests: Sequence[str]) -> None:
         self.digests = tuple(digests)
         super().__init__("A key in the store already answers to this secret. Secrets cannot be shared between keys.")
+
+
+class VersionConflict(KeydeskError):
+    """What was to be changed is not as the caller read it. `version` is what it is at now, 0 where it is not there."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        there = f"It is at version {version} by now" if version else "It is not there"
+        super().__init__(f"{there}, and the change was made for another version. Read it again and decide anew.")
+
+
+class AddedBefore(KeydeskError):
+    """The same addition was made before. `key_ids` says which keys came of it, in order; their secrets are gone."""
+
+    def __init__(self, key_ids: Sequence[str]) -> None:
+        self.key_ids = tuple(key_ids)
+        super().__init__("This request was done before, and its keys are there. Rotate a key whose secret was lost.")
+
+
+class OtherRequest(KeydeskError):
+    """Something else was asked for before, under the same name: its idempotency key."""
+
+    def __init__(self) -> None:
+        super().__init__("Another request was made with this idempotency key. Use a new one for each new request.")
 
 
 class NotPermitted(KeydeskError):

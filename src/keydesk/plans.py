@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from . import changes
@@ -53,6 +53,7 @@ class Plans(_Changing):
         limits: Iterable[str] | None = None,
         quotas: Iterable[str] | None = None,
         description: str | None = None,
+        if_version: Collection[int] | None = None,
         by: Key | None = None,
         actor: str = DEFAULT_ACTOR,
     ) -> Plan:
@@ -61,10 +62,11 @@ class Plans(_Changing):
         Args:
             name: 1 to 64 lower-case letters, digits, `.`, `_` and `-`.
             scopes, limits, quotas, description: See `PlanFields`. None leaves it as it is, or empty in a new plan.
-            by, actor: See `Desk`.
+            if_version, by, actor: See `Desk`; 0 is the version of a plan that is not there.
 
         Raises:
             InvalidField: The name, a field or the actor cannot be used.
+            VersionConflict: It is at none of these versions.
             NotPermitted: `by` may not change plans, or does not hold all that this one gives.
             StoreReadOnly: Keys of this store have no plans.
             StoreUnavailable: The store does not answer.
@@ -77,6 +79,7 @@ class Plans(_Changing):
 
         def decide(plan: Plan | None) -> PlanChange | None:
             now = self._clock.now()
+            changes.require_version(plan.version if plan else 0, if_version)
             change = changes.put_plan(name, plan, checked, now, caller.name)
             caller.permit_planning(now, plan, change.plan if change else None)
             return change
@@ -120,12 +123,20 @@ class Plans(_Changing):
         plans = plans_of(self._store)
         return tuple(plans.list_plans(after=after, size=size)) if plans else ()
 
-    def delete(self, name: str, *, by: Key | None = None, actor: str = DEFAULT_ACTOR) -> None:
+    def delete(
+        self,
+        name: str,
+        *,
+        if_version: Collection[int] | None = None,
+        by: Key | None = None,
+        actor: str = DEFAULT_ACTOR,
+    ) -> None:
         """Remove a plan that no key has; revoked ones do not count. Its events stay.
 
         Raises:
             InvalidField: The actor cannot be used.
             PlanNotFound: There is none of this name.
+            VersionConflict: It is at none of these versions.
             StateConflict: Keys have it.
             NotPermitted: `by` may not change plans, or does not hold all that this one gives.
             StoreReadOnly: Keys of this store have no plans.
@@ -136,6 +147,7 @@ class Plans(_Changing):
         def decide(plan: Plan | None) -> PlanChange:
             if plan is None:
                 raise PlanNotFound(name)
+            changes.require_version(plan.version, if_version)
             now = self._clock.now()
             caller.permit_planning(now, plan)
             return changes.delete_plan(plan, now, caller.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .allowances import Account, Allowance
@@ -14,10 +14,12 @@ from .errors import InvalidField, StateConflict, StoreReadOnly
 from .events import ChainedEvent, ChainReport, Event
 from .keys.plans import OwnerTerms, Plan
 from .keys.record import Key, Secret, Status, as_utc
+from .keys.scopes import parse_requirement
 from .usage import Batch, KeyUsage, MistakeUsage, Range, Span, Usage
 
 MAX_PAGE = 1000
 MAX_FILTER_CHARACTERS = 200
+REMEMBERED = timedelta(hours=24)  # for which it is known what was asked for, see `Once`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +32,10 @@ class KeyFilter:
         text: Part of the name, the description, the owner or the id, without regard to case; at most 200 characters.
         idle_since: Made before this moment, aware, and not used since.
         plan: Of exactly this plan; at most 200 characters.
+        scope: May do this, by their own scopes and by their plan's: `orders:read`, without `*`.
 
     Raises:
-        InvalidField: A text is too long or holds control characters, or the moment has no time zone.
+        InvalidField: The scope is none, a text is too long or holds control characters, or the moment has no time zone.
     """
 
     owner: str | None = None
@@ -40,10 +43,13 @@ class KeyFilter:
     text: str | None = None
     idle_since: datetime | None = None
     plan: str | None = None
+    scope: str | None = None
 
     def __post_init__(self) -> None:
         if self.idle_since is not None:
             as_utc("idle_since", self.idle_since)
+        if self.scope is not None:
+            parse_requirement(self.scope)
         for name, value in (("owner", self.owner), ("text", self.text), ("plan", self.plan)):
             if value is not None and (len(value) > MAX_FILTER_CHARACTERS or not value.isprintable()):
                 raise InvalidField(name, f"must be one line of at most {MAX_FILTER_CHARACTERS} characters")
@@ -79,6 +85,23 @@ class OwnerChange:
 
     terms: OwnerTerms | None
     event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """That keys are to be added once, however often the same is asked for.
+
+    Attributes:
+        caller: On whose behalf: the id of a key, or an actor. Callers do not see each other's requests.
+        name: The SHA-256 of what the caller calls this request, in hex.
+        request: The SHA-256 of what is asked for, in hex.
+        at: When, aware. It is remembered for 24 hours.
+    """
+
+    caller: str
+    name: str
+    request: str
+    at: datetime
 
 
 class Position(NamedTuple):
@@ -175,12 +198,18 @@ class WritableKeyStore(KeyStore, Protocol):
     event n has seen every event before it.
     """
 
-    def add(self, keys: Iterable[tuple[Key, Event]]) -> int:
+    def add(self, keys: Iterable[tuple[Key, Event]], once: Once | None = None) -> int:
         """Add new keys, all or none, and return how many.
 
         The iterable is read as it goes, so a million keys need no more memory than a batch of them.
 
+        Args:
+            keys: Each with the event of it; at most 1000 where they are to be added once.
+            once: That they are. It is written down with the keys, or nothing is.
+
         Raises:
+            AddedBefore: The same was asked for before, and done.
+            OtherRequest: Something else was asked for before, by the same name.
             DuplicateSecret: A digest is in the store already, or twice among these.
             InvalidField: The store has no plan of the name that a key has.
             StoreUnavailable: The store does not answer.
@@ -215,8 +244,16 @@ class WritableKeyStore(KeyStore, Protocol):
         """
         ...
 
-    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
         """Return up to `size` (1 to 1000) events with numbers above `after`, in order.
+
+        Args:
+            after: A number of an event.
+            key_id: Only those of this key.
+            owner: Only those of this owner, and of keys that were this owner's at that moment.
+            size: How many.
 
         Raises:
             StoreUnavailable: The store does not answer.
@@ -570,8 +607,13 @@ class UsageStore(Protocol):
         """
         ...
 
-    def counts(self, range_: Range, key_id: str | None = None) -> list[Usage]:
-        """Return what was counted within a range, in order of time and outcome, of one key or of all.
+    def counts(self, range_: Range, key_id: str | None = None, owner: str | None = None) -> list[Usage]:
+        """Return what was counted within a range, in order of time and outcome: of one key, of an owner's, or of all.
+
+        Args:
+            range_: When.
+            key_id: Only what this key sent.
+            owner: Only what keys sent that are there and are this owner's now.
 
         Raises:
             StoreUnavailable: The store does not answer.

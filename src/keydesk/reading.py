@@ -51,13 +51,14 @@ class DeskReader:
         text: str | None = None,
         idle_since: datetime | None = None,
         plan: str | None = None,
+        scope: str | None = None,
         cursor: str | None = None,
         size: int = 100,
     ) -> Page:
         """Return one page of keys, newest first.
 
         Args:
-            owner, status, text, idle_since, plan: See `KeyFilter`.
+            owner, status, text, idle_since, plan, scope: See `KeyFilter`.
             cursor: `next_cursor` of the page before; None for the first.
             size: 1 to 1000 keys.
 
@@ -67,15 +68,18 @@ class DeskReader:
         """
         if idle_since is not None:
             self._flush()
-        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since, plan=plan)
+        where = KeyFilter(owner=owner, status=status, text=text, idle_since=idle_since, plan=plan, scope=scope)
         return self.store.list_keys(where, cursor=cursor, size=size)
 
-    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
         """Return events with numbers above `after`, in order.
 
         Args:
             after: A number of an event; 0 for the beginning.
             key_id: Only those of this key.
+            owner: Only those of this owner, and of keys that were this owner's at that moment.
             size: 1 to 1000 events.
 
         Raises:
@@ -83,7 +87,7 @@ class DeskReader:
             StoreReadOnly: This store has no events.
             StoreUnavailable: The store does not answer.
         """
-        return writable(self.store).list_events(after=after, key_id=key_id, size=size)
+        return writable(self.store).list_events(after=after, key_id=key_id, owner=owner, size=size)
 
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
         """Walk all events and report the first that was changed, removed or inserted.
@@ -103,6 +107,7 @@ class DeskReader:
         self,
         key_id: str | None = None,
         *,
+        owner: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         span: Span | None = None,
@@ -113,6 +118,7 @@ class DeskReader:
 
         Args:
             key_id: Only those of this key; None for all keys.
+            owner: Only those of keys that are there and are this owner's now.
             since: From the span on that this moment lies in; aware. None for 24 hours before `until`.
             until: Up to this moment, without it; aware. None for now.
             span: What to count by; None for what fits the range. Minutes are kept for 48 hours and hours for 90 days,
@@ -124,7 +130,7 @@ class DeskReader:
         """
         range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
         self._flush()
-        return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id)) if self.usage_store else ())
+        return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id, owner)) if self.usage_store else ())
 
     def top_keys(self, *, since: datetime | None = None, until: datetime | None = None, size: int = 10) -> TopReport:
         """Return the keys that sent the most requests, allowed or refused, with their records.

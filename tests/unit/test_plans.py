@@ -217,7 +217,7 @@ def test_key_whose_plan_was_removed_by_hand_is_let_in_nowhere(desk: Desk) -> Non
     store = desk.store
     assert isinstance(store, MemoryStore)
     assert desk.verify(issued.secret).allowed
-    plan = store.plans._plans.pop("gold")
+    plan = store.plans.by_name.pop("gold")
     assert desk.verify(issued.secret).allowed  # it tells no event
     desk.update(issued.key.id, description="read anew")
     assert desk.verify(issued.secret).reason is Reason.UNAVAILABLE
@@ -227,7 +227,7 @@ def test_key_whose_plan_was_removed_by_hand_is_let_in_nowhere(desk: Desk) -> Non
     assert desk.get_key(issued.key.id).plan == "gold"
     with pytest.raises(InvalidField, match="no plan gold"):
         desk.update(issued.key.id, scopes=["z:z"])
-    store.plans._plans["gold"] = plan
+    store.plans.by_name["gold"] = plan
     desk.update(issued.key.id, description="read anew again")
     assert desk.verify(issued.secret).allowed
 

@@ -246,7 +246,7 @@ def test_verify_brings_no_older_record_back(store: Watched, clock: ManualClock) 
 
 
 def test_same_secret_imported_under_two_peppers_is_the_newer_key(store: Watched, clock: ManualClock) -> None:
-    from keydesk.desk import HeldKey
+    from keydesk import HeldKey
     from keydesk.keys.record import parse_fields
 
     text = "some-imported-secret-0123456789"

@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..desk import HeldKey
 from ..errors import InvalidField, KeydeskError
+from ..issuing import HeldKey
 from ..keys.held import Mint
 from ..keys.record import KeyFields, Secret
 from .import_formats import LineProblem, Reader, Unreadable

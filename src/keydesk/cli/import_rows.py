@@ -8,8 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from ..desk import HeldKey
 from ..errors import InvalidField
+from ..issuing import HeldKey
 from ..keys.digest import PLAIN
 from ..keys.held import SHA256_MARK, Mint, is_weak
 from ..keys.record import KeyFields, Secret, parse_field, parse_text, update_fields

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 
-from ..desk import Desk, HeldKey
+from ..desk import Desk
 from ..errors import DuplicateSecret, ImportRefused, InvalidField
+from ..issuing import HeldKey
 from .command import command
 from .context import Run, actor
 from .import_formats import Reader, reader_of

@@ -34,6 +34,12 @@ def parse_requirement(text: str) -> str:
     raise InvalidField("scopes", f"{shown(text, 140)} is not a scope; write resource:action, such as orders:read")
 
 
+def covering(requirement: str) -> tuple[str, ...]:
+    """Return all grants that cover one required scope: itself, and those that end in `*` above it."""
+    parts = requirement.split(":")
+    return (requirement, *(":".join([*parts[:place], "*"]) for place in range(len(parts))))
+
+
 class Scopes:
     """The scopes a key holds: a set, in alphabetical order.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
+from ..keys.record import Key
 from ..usage import (
     ALLOWED,
     OTHERS,
@@ -32,12 +33,18 @@ class MemoryUsage:
 
     Args:
         note_used: Of the store of keys, which shows when each was last used.
+        find_key: Of the store of keys, which says whose each is.
     """
 
     shared = False
 
-    def __init__(self, note_used: Callable[[Mapping[str, datetime]], None]) -> None:
+    def __init__(
+        self,
+        note_used: Callable[[Mapping[str, datetime]], None],
+        find_key: Callable[[str], Key | None] = lambda _: None,
+    ) -> None:
         self._note_used = note_used
+        self._find_key = find_key
         self._lock = threading.RLock()
         self._keys: _Counted = {span: {} for span in Span}
         self._mistakes: _Counted = {span: {} for span in Span}
@@ -53,14 +60,26 @@ class MemoryUsage:
         self._note_used(batch.used())
         return True
 
-    def counts(self, range_: Range, key_id: str | None = None) -> list[Usage]:
-        """See `UsageStore.counts`."""
-        sums: Counter[tuple[datetime, str]] = Counter()
+    def counts(self, range_: Range, key_id: str | None = None, owner: str | None = None) -> list[Usage]:
+        """See `UsageStore.counts`.
+
+        Raises:
+            StoreUnavailable: The store of keys does not answer.
+        """
         with self._lock:
-            for start_at, counts in self._within(self._keys, range_):
-                for (own_id, outcome), count in counts.items():
-                    if key_id is None or key_id == own_id:
-                        sums[start_at, outcome] += count
+            found = [
+                (own_id, start_at, outcome, count)
+                for start_at, counts in self._within(self._keys, range_)
+                for (own_id, outcome), count in counts.items()
+                if key_id is None or key_id == own_id
+            ]
+        # Not under the lock: the store of keys has one of its own.
+        asked = {own_id for own_id, _, _, _ in found} if owner is not None else set()
+        others = {own_id for own_id in asked if (key := self._find_key(own_id)) is None or key.owner != owner}
+        sums: Counter[tuple[datetime, str]] = Counter()
+        for own_id, start_at, outcome, count in found:
+            if own_id not in others:
+                sums[start_at, outcome] += count
         return [Usage(*at, count) for at, count in sorted(sums.items())]
 
     def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:

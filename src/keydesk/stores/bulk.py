@@ -5,6 +5,7 @@ SQLAlchemy builds the statement and converts the values; its execution layer, wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from ..errors import DuplicateSecret
-from .schema import Moment
+from .rows import SECRET_COLUMNS
+from .schema import Moment, secrets
 from .statements import repeated_digests
 
 CACHE_KIBIBYTES = 32 * 1024
@@ -172,3 +174,12 @@ def make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
             connection.execute(CreateIndex(index))
     except IntegrityError:
         raise DuplicateSecret(connection.execute(repeated_digests()).scalars().all()) from None
+
+
+def taken(connection: Connection, rows: Rows) -> list[str]:
+    """Return those of the digests of new secrets that other keys have, or that are twice among themselves."""
+    ids, digests = {row[0] for row in rows}, [row[SECRET_COLUMNS.index(secrets.c.digest)] for row in rows]
+    found = connection.execute(select(secrets.c.digest, secrets.c.key_id).where(secrets.c.digest.in_(digests)))
+    there = [digest for digest, key_id in found if key_id not in ids]  # those before the one that failed may be there
+    twice = (digest for digest, count in Counter(digests).items() if count > 1)
+    return list(dict.fromkeys([*there, *twice]))

@@ -6,7 +6,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 
+from ..keys.plans import PlanFields
 from ..keys.record import Key
 from ..ports import KeyFilter, Page
 from .paging import check_size, decode_cursor, encode_cursor
@@ -65,8 +67,21 @@ class KeyIndex:
         """Return the key of this id, or None."""
         return self._by_id.get(key_id)
 
-    def page(self, where: KeyFilter, *, cursor: str | None, size: int, now: datetime) -> Page:
+    def page(
+        self,
+        where: KeyFilter,
+        *,
+        cursor: str | None,
+        size: int,
+        now: datetime,
+        plans: Mapping[str, PlanFields] = MappingProxyType({}),
+    ) -> Page:
         """Return one page of the keys that match, newest first.
+
+        Args:
+            where, cursor, size: See `KeyStore.list_keys`.
+            now: The present.
+            plans: Those there are, by their names.
 
         Raises:
             InvalidField: The cursor is none of this list, or the size is out of range.
@@ -76,7 +91,7 @@ class KeyIndex:
         found: list[Key] = []
         for position in range(end - 1, -1, -1):
             key = self._by_id[self._ids[position]]
-            if matches(where, key, now):
+            if matches(where, key, now, plans):
                 if len(found) == size:
                     return Page(tuple(found), encode_cursor(found[-1].id))
                 found.append(key)
@@ -89,7 +104,7 @@ class KeyIndex:
         return len(self._ids)
 
 
-def matches(where: KeyFilter, key: Key, now: datetime) -> bool:
+def matches(where: KeyFilter, key: Key, now: datetime, plans: Mapping[str, PlanFields]) -> bool:
     """Return whether a key meets every condition of a filter."""
     if where.owner is not None and key.owner != where.owner:
         return False
@@ -99,5 +114,14 @@ def matches(where: KeyFilter, key: Key, now: datetime) -> bool:
         return False
     if where.idle_since is not None and max(key.created_at, key.last_used_at or key.created_at) >= where.idle_since:
         return False
+    if where.scope is not None and not _may(key, where.scope, plans):
+        return False
     text = (where.text or "").casefold()
     return not text or any(text in field.casefold() for field in (key.name, key.description, key.owner or "", key.id))
+
+
+def _may(key: Key, scope: str, plans: Mapping[str, PlanFields]) -> bool:
+    if key.plan is None:
+        return key.scopes.allow(scope)
+    plan = plans.get(key.plan)
+    return plan is not None and plan.scopes.allow(scope) and (not key.scopes or key.scopes.allow(scope))

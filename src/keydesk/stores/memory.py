@@ -11,12 +11,24 @@ from datetime import datetime
 from ..allowances import Account
 from ..clock import Clock
 from ..decision import Check
-from ..errors import DuplicateSecret, KeyNotFound
+from ..errors import AddedBefore, DuplicateSecret, KeyNotFound, OtherRequest
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..keys.plans import Agreed, OwnerTerms, Plan
 from ..keys.record import Key
 from ..leases import leased_now
-from ..ports import Balance, Change, KeyFilter, OwnerChange, Page, PlanChange, Position, plan_in_use, unknown_plan
+from ..ports import (
+    REMEMBERED,
+    Balance,
+    Change,
+    KeyFilter,
+    Once,
+    OwnerChange,
+    Page,
+    PlanChange,
+    Position,
+    plan_in_use,
+    unknown_plan,
+)
 from .index import KeyIndex
 from .paging import KEY_ID, check_size
 
@@ -30,6 +42,7 @@ class MemoryStore:
         self._index = KeyIndex()
         self._events: list[ChainedEvent] = []
         self._balances: defaultdict[Account, Balance] = defaultdict(lambda: Balance(0, 0, 0))
+        self._once: dict[tuple[str, str], tuple[Once, tuple[str, ...]]] = {}
         self.plans = MemoryPlans(self._lock, self._index, self._append)
 
     def find_by_digest(self, digests: Sequence[str]) -> Key | None:
@@ -51,18 +64,23 @@ class MemoryStore:
             InvalidField: The cursor is none of this list, or the size is out of range.
         """
         with self._lock:
-            return self._index.page(where, cursor=cursor, size=size, now=self._clock.now())
+            plans = self.plans.by_name
+            return self._index.page(where, cursor=cursor, size=size, now=self._clock.now(), plans=plans)
 
-    def add(self, keys: Iterable[tuple[Key, Event]]) -> int:
+    def add(self, keys: Iterable[tuple[Key, Event]], once: Once | None = None) -> int:
         """See `WritableKeyStore.add`.
 
         Raises:
+            AddedBefore: The same was asked for before, and done.
+            OtherRequest: Something else was asked for before, by the same name.
             DuplicateSecret: A digest is here already, or twice among these.
             InvalidField: There is no plan of the name that a key has.
         """
         given = list(keys)
         digests = [secret.digest for key, _ in given for secret in key.secrets]
         with self._lock:
+            if once is not None:
+                self._refuse_repeated(once)
             taken = [d for d, count in Counter(digests).items() if count > 1 or self._index.find_by_digest((d,))]
             if taken:
                 raise DuplicateSecret(taken)
@@ -70,7 +88,15 @@ class MemoryStore:
             for key, _ in given:
                 self._index.put(key)
             self._append(event for _, event in given)
+            if once is not None:
+                self._once[once.caller, once.name] = once, tuple(key.id for key, _ in given)
         return len(given)
+
+    def _refuse_repeated(self, once: Once) -> None:
+        self._once = {name: kept for name, kept in self._once.items() if kept[0].at > once.at - REMEMBERED}
+        before = self._once.get((once.caller, once.name))
+        if before is not None:
+            raise AddedBefore(before[1]) if before[0].request == once.request else OtherRequest
 
     def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
         """See `WritableKeyStore.change`.
@@ -115,7 +141,9 @@ class MemoryStore:
                 secrets = (replace(s, digest=new, pepper_id=pepper_id) if s.digest == old else s for s in key.secrets)
                 self._index.put(replace(key, secrets=tuple(secrets)))
 
-    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
         """See `WritableKeyStore.list_events`.
 
         Raises:
@@ -126,7 +154,8 @@ class MemoryStore:
             return []
         with self._lock:
             rows = self._events[max(after, 0) :]
-        return [row for row in rows if key_id is None or row.event.key_id == key_id][:size]
+        found = (row for row in rows if key_id is None or row.event.key_id == key_id)
+        return [row for row in found if owner is None or row.event.owner == owner][:size]
 
     def position(self) -> Position:
         """See `KeyStore.position`."""
@@ -206,18 +235,21 @@ class MemoryPlans:
         lock: That of the store.
         index: Its keys.
         append: Adds events to its chain, under the lock.
+
+    Attributes:
+        by_name: The plans. Touched under the lock.
     """
 
     def __init__(self, lock: threading.Lock, index: KeyIndex, append: Callable[[Iterable[Event]], None]) -> None:
         self._lock = lock
         self._index = index
         self._append = append
-        self._plans: dict[str, Plan] = {}
+        self.by_name: dict[str, Plan] = {}
         self._owners: dict[str, OwnerTerms] = {}
 
     def agreed_of(self, key: Key) -> Agreed | None:
         """Return what a key is under; None where there is nothing. Under the lock."""
-        plan, owner = self._plans.get(key.plan or ""), self._owners.get(key.owner or "")
+        plan, owner = self.by_name.get(key.plan or ""), self._owners.get(key.owner or "")
         return Agreed(plan, owner) if plan or owner else None
 
     def require(self, names: Iterable[str | None]) -> None:
@@ -227,13 +259,13 @@ class MemoryPlans:
             InvalidField: There is none of one of them.
         """
         for name in names:
-            if name is not None and name not in self._plans:
+            if name is not None and name not in self.by_name:
                 raise unknown_plan(name)
 
     def find_plan(self, name: str) -> Plan | None:
         """See `PlanStore.find_plan`."""
         with self._lock:
-            return self._plans.get(name)
+            return self.by_name.get(name)
 
     def list_plans(self, *, after: str = "", size: int = 100) -> list[Plan]:
         """See `PlanStore.list_plans`.
@@ -243,7 +275,7 @@ class MemoryPlans:
         """
         check_size(size)
         with self._lock:
-            return [self._plans[name] for name in sorted(self._plans) if name > after][:size]
+            return [self.by_name[name] for name in sorted(self.by_name) if name > after][:size]
 
     def change_plan(self, name: str, decide: Callable[[Plan | None], PlanChange | None]) -> Plan | None:
         """See `PlanStore.change_plan`.
@@ -252,7 +284,7 @@ class MemoryPlans:
             StateConflict: It was to be deleted, and keys that are not revoked have it.
         """
         with self._lock:
-            before = self._plans.get(name)
+            before = self.by_name.get(name)
             change = decide(before)
             if change is None:
                 return before
@@ -260,9 +292,9 @@ class MemoryPlans:
                 count = sum(key.plan == name and key.revoked_at is None for key in self._index)
                 if count:
                     raise plan_in_use(name, count)
-                self._plans.pop(name, None)
+                self.by_name.pop(name, None)
             else:
-                self._plans[name] = change.plan
+                self.by_name[name] = change.plan
             self._append([change.event])
             return change.plan
 

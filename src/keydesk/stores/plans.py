@@ -17,6 +17,7 @@ from .bulk import Rows
 from .paging import check_size
 from .rows import owner_of, owner_values, plan_of, plan_values
 from .schema import keys, owners, plans
+from .statements import can_be_owner
 
 T = TypeVar("T")
 # Of a transaction that holds the lock of the chain's head: its connection, and what makes rows of the next events.
@@ -110,7 +111,7 @@ class SqlPlans:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        if not _can_be_owner(owner) or not self._prepare():
+        if not can_be_owner(owner) or not self._prepare():
             return None
         with self._reading() as connection:
             return _find(connection, owners.c.owner, owner, owner_of)
@@ -123,7 +124,7 @@ class SqlPlans:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        return self._list(owners.c.owner, after if _can_be_owner(after) else "", check_size(size), owner_of)
+        return self._list(owners.c.owner, after if can_be_owner(after) else "", check_size(size), owner_of)
 
     def change_owner(self, owner: str, decide: Callable[[OwnerTerms | None], OwnerChange | None]) -> OwnerTerms | None:
         """See `PlanStore.change_owner`.
@@ -181,11 +182,6 @@ def _put(
         connection.execute(insert(table), values)
     else:
         connection.execute(update(table).where(column == value), values)
-
-
-def _can_be_owner(owner: str) -> bool:
-    """Return whether a key may name this as its owner. Of other texts, databases have notions of their own."""
-    return owner.isprintable() and owner == owner.strip() and len(owner) <= keys.c.owner.type.length  # type: ignore[attr-defined]
 
 
 def require_plans(connection: Connection, names: set[str | None]) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 VERSION_TABLE = "keydesk_version"
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -172,6 +172,7 @@ events = Table(
     Column("previous_hash", _code(64), nullable=False),
     Column("hash", _code(64), nullable=False),
     Index(None, "key_id", "number"),
+    Index(None, "owner", "number"),
     **_OPTIONS,
 )
 
@@ -252,6 +253,20 @@ owners = Table(
     Column("created_at", Moment, nullable=False),
     Column("updated_at", Moment, nullable=False),
     Column("version", Integer, nullable=False),
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+# Which keys came of a request, by its idempotency key, for a day. Written with the keys, in one transaction.
+requests = Table(
+    "keydesk_requests",
+    metadata,
+    Column("caller", _words(200), primary_key=True),
+    Column("name", _code(64), primary_key=True),
+    Column("request", _code(64), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("key_ids", Text, nullable=False),  # lists as in keydesk_keys
+    Index(None, "at"),
     sqlite_with_rowid=False,
     **_OPTIONS,
 )

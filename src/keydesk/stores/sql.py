@@ -6,7 +6,6 @@ follow one another, events get numbers in the order of the commits, and no two c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
@@ -23,21 +22,22 @@ from ..errors import DuplicateSecret, KeyNotFound, StoreUnavailable
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..forks import at_fork
 from ..keys.record import Key
-from ..ports import MAX_PAGE, Change, KeyFilter, Page, Position
+from ..ports import MAX_PAGE, Change, KeyFilter, Once, Page, Position
 from . import condition, migration
-from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, written_behind
+from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, taken, written_behind
 from .engines import answering, close_pool, for_requests, leave_pool, transaction
+from .once import note_once
 from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
 from .plans import SqlPlans, require_plans
 from .quotas import SqlQuotas
 from .reading import PreparedRead, ReadConnections, WatchedRead
-from .rows import KEY_COLUMNS, SECRET_COLUMNS, event_of, event_row, key_row, key_values, secret_row
+from .rows import KEY_COLUMNS, event_of, event_row, key_row, key_values, secret_row
 from .schema import chain_head, events, keys, secrets
 from .statements import (
     HEAD_ID,
     ended_keys,
     events_after,
-    events_of_key,
+    events_of,
     filtered,
     key_id_of_digests,
     key_id_of_first,
@@ -52,7 +52,6 @@ from .statements import (
 from .usage import SqlUsage, note_used
 
 _BATCH = 2000
-_DIGEST_COLUMN = SECRET_COLUMNS.index(secrets.c.digest)
 _PLAN_COLUMN = KEY_COLUMNS.index(keys.c.plan)
 _FAR = 2**62  # beyond every number of an event
 
@@ -134,10 +133,12 @@ class SqlStore:
 
     # Changing
 
-    def add(self, keys_: Iterable[tuple[Key, Event]]) -> int:
+    def add(self, keys_: Iterable[tuple[Key, Event]], once: Once | None = None) -> int:
         """See `WritableKeyStore.add`.
 
         Raises:
+            AddedBefore: The same was asked for before, and done.
+            OtherRequest: Something else was asked for before, by the same name.
             DuplicateSecret: A digest is in the store already, or twice among these.
             InvalidField: There is no plan of the name that a key has.
             StoreUnavailable: The database does not answer.
@@ -149,6 +150,8 @@ class SqlStore:
             return 0
         self._prepare(create=True)
         with self._appending() as (connection, link):
+            if once is not None:
+                note_once(connection, once, [key.id for key, _ in first])
 
             def rows_of(batch: Sequence[tuple[Key, Event]]) -> tuple[Rows, Rows, Rows]:
                 return (
@@ -219,7 +222,7 @@ class SqlStore:
             with connection.begin_nested() if postgresql else nullcontext():
                 self._insert_secrets.run(connection, rows)
         except IntegrityError:
-            raise DuplicateSecret(_taken(connection, rows)) from None
+            raise DuplicateSecret(taken(connection, rows)) from None
 
     def _add_events(self, connection: Connection, rows: Rows) -> None:
         try:
@@ -316,7 +319,9 @@ class SqlStore:
         found = [whole_key(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
         return Page(tuple(found[:size]), encode_cursor(found[size - 1].id) if len(found) > size else None)
 
-    def list_events(self, *, after: int = 0, key_id: str | None = None, size: int = 100) -> list[ChainedEvent]:
+    def list_events(
+        self, *, after: int = 0, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
         """See `WritableKeyStore.list_events`.
 
         Raises:
@@ -328,10 +333,10 @@ class SqlStore:
         check_size(size)
         if not self._prepare() or (key_id is not None and not KEY_ID.fullmatch(key_id)):
             return []
-        if key_id is None:  # on the path of a request, where something has changed
+        if key_id is None and owner is None:  # on the path of a request, where something has changed
             return [event_of(row) for row in self._events_after.rows(after, size, 0)]
         with self._reading() as connection:
-            return [event_of(row) for row in connection.execute(events_of_key(key_id, after, size))]
+            return [event_of(row) for row in connection.execute(events_of(key_id, owner, after, size))]
 
     def position(self) -> Position:
         """See `KeyStore.position`.
@@ -470,12 +475,3 @@ class SqlStore:
             self._watched_head.close()
         if self._own:
             self.engine.dispose()
-
-
-def _taken(connection: Connection, rows: Rows) -> list[str]:
-    """Return those of the digests of new secrets that other keys have, or that are twice among themselves."""
-    ids, digests = {row[0] for row in rows}, [row[_DIGEST_COLUMN] for row in rows]
-    found = connection.execute(select(secrets.c.digest, secrets.c.key_id).where(secrets.c.digest.in_(digests)))
-    there = [digest for digest, key_id in found if key_id not in ids]  # those before the one that failed may be there
-    twice = (digest for digest, count in Counter(digests).items() if count > 1)
-    return list(dict.fromkeys([*there, *twice]))

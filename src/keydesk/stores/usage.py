@@ -32,6 +32,7 @@ from .bulk import BulkAdd, moments_of
 from .engines import answering, transaction, writing
 from .paging import KEY_ID
 from .schema import keys, mistakes, usage
+from .statements import exactly
 
 logger = logging.getLogger("keydesk")
 
@@ -155,7 +156,7 @@ class SqlUsage:
 
     # Reading
 
-    def counts(self, range_: Range, key_id: str | None = None) -> list[Usage]:
+    def counts(self, range_: Range, key_id: str | None = None, owner: str | None = None) -> list[Usage]:
         """See `UsageStore.counts`.
 
         Raises:
@@ -164,6 +165,8 @@ class SqlUsage:
         """
         columns = usage.c.start_at, usage.c.outcome
         wanted = select(*columns, func.sum(usage.c["count"])).group_by(*columns).order_by(*columns)
+        if owner is not None:
+            wanted = wanted.where(usage.c.key_id.in_(select(keys.c.id).where(exactly(keys.c.owner, owner))))
         if key_id is None:
             wanted = wanted.where(*_within(usage, range_))
         elif KEY_ID.fullmatch(key_id):

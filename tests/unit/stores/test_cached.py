@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from keydesk import Desk, Reason, open_desk
-from keydesk.desk import HeldKey
+from keydesk import Desk, HeldKey, Reason, open_desk
 from keydesk.errors import StoreUnavailable
 from keydesk.events import ChainedEvent, event_class
 from keydesk.keys.record import Key, KeyFields
