@@ -8,16 +8,22 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from flask import Flask, request
+
 from ..build import STAND_ALONE_STORE, build_desk
 from ..clock import Clock
+from ..decision import Allowed, Denied
 from ..desk import Desk
 from ..environment import read_environment
+from ..flask.signals import key_accepted, key_denied
 from ..settings import Settings, problems_of_server, survey_settings
+from ..usage import ALLOWED
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers, problem_answer
-from .access_log import AccessLog
+from .access_log import KEY_ID, AccessLog
 from .authz import ForwardAuth
 from .forwarded import ClientAddresses
+from .management import make_management
 from .metrics import Metrics
 from .operation import Operation
 from .verify import Verify
@@ -27,7 +33,6 @@ logger = logging.getLogger("keydesk")
 # What answers, and what is counted with it.
 Place: TypeAlias = "tuple[str, Callable[[dict[str, Any], Any], Iterable[bytes]]]"
 
-_NOT_FOUND = problem_answer(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. /openapi.json lists what there is.")
 _FAILED = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This went wrong; the server's log says why.")
 
 
@@ -59,6 +64,10 @@ class Server:
             "/readyz": ("operation", operation.ready),
             "/metrics": ("operation", self._metrics),
         }
+        management = make_management(desk, settings)
+        key_accepted.connect(self._note_accepted, management)
+        key_denied.connect(self._note_denied, management)
+        self._elsewhere: Place = ("management", management.wsgi_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -66,7 +75,7 @@ class Server:
         path = environ["PATH_INFO"]
         place = self._by_path.get(path)
         if place is None:
-            place = self._envoy if path.startswith("/authz/envoy/") else _NOWHERE
+            place = self._envoy if path.startswith("/authz/envoy/") else self._elsewhere
         door, application = place
         log = self._log
         if log is not None:
@@ -82,6 +91,15 @@ class Server:
         if log is not None:
             log.write(environ, took)
         return body
+
+    def _note_accepted(self, _: Flask, decision: Allowed) -> None:
+        self._metrics.count(ALLOWED)
+        request.environ[KEY_ID] = decision.key.id
+
+    def _note_denied(self, _: Flask, decision: Denied) -> None:
+        self._metrics.count(decision.reason)
+        if decision.key is not None:
+            request.environ[KEY_ID] = decision.key.id
 
     def close(self) -> None:
         """Write down what was counted, and give back connections. The server cannot be used afterwards."""
@@ -102,11 +120,3 @@ def create_app(settings: Mapping[str, Any] | None = None, *, clock: Clock | None
     read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
     problems += problems_of_server(read)
     return Server(build_desk(read, problems=problems, clock=clock), read)
-
-
-def _nothing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    start_response(_NOT_FOUND.status_line, list(_NOT_FOUND.headers))
-    return () if environ["REQUEST_METHOD"] == "HEAD" else (_NOT_FOUND.body,)
-
-
-_NOWHERE: Place = ("management", _nothing)
