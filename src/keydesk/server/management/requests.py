@@ -37,7 +37,7 @@ class JsonRequest(Request):
         """
         if _BODY not in self.__dict__:
             data = self.get_data()
-            if self.content_length is None and len(data) >= MAX_BODY_BYTES:  # Werkzeug cuts off what has no length
+            if len(data) >= MAX_BODY_BYTES and self.content_length != len(data):  # Werkzeug cuts off what has no length
                 raise RequestEntityTooLarge
             self.__dict__[_BODY] = _parsed(data, self.mimetype)
         return self.__dict__[_BODY]
