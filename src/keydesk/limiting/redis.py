@@ -46,6 +46,15 @@ _NEVER = 255  # steps: the cost is more than the limit
 _GRACE_MILLISECONDS = 60_000  # with a clock of the tests, which stands while the server's goes on
 _PROBE = Claim("probe", "{keydesk}probe", 1, 1)
 _EVICTING = ("allkeys-", "volatile-")
+_FILES = "Look at the files of certificates that the options behind the ? in KEYDESK_LIMITER name."
+_ADVICE_ON_TLS = {  # by what its error says
+    "certificate is not valid for": "Let KEYDESK_LIMITER name the host as its certificate does.",
+    "certificate has expired": "Give the server a new certificate, or set the clock of this machine.",
+    "certificate verify failed": "Let ssl_ca_certs in KEYDESK_LIMITER name the file of the authority that it is from.",
+    "No such file": _FILES,
+    "Permission denied": _FILES,
+    "NO_CERTIFICATE_OR_CRL_FOUND": _FILES,
+}
 
 
 class RedisLimiter:
@@ -145,6 +154,11 @@ class RedisLimiter:
             return problem, "It is one of a cluster; begin KEYDESK_LIMITER with redis+cluster:// or rediss+cluster://."
         if "cluster support disabled" in first_line:
             return problem, "It is no cluster; begin KEYDESK_LIMITER with redis:// or rediss://."
+        if self._address.tls:
+            for said, advice in _ADVICE_ON_TLS.items():
+                if said in first_line:
+                    return problem, advice
+            return problem, "See that it runs, can be reached from here and speaks TLS; `keydesk doctor` looks again."
         return problem, "See that it runs and can be reached from here; `keydesk doctor` looks again."
 
     def checks(self) -> list[Check]:
