@@ -125,6 +125,14 @@ class Answers:
         return (f'{self._bearer}, error="invalid_token"',) if status is HTTPStatus.UNAUTHORIZED else ()
 
 
+def problem_answer(status: HTTPStatus, reason: str, detail: str, **members: Any) -> Answer:
+    """Return the answer to what is wrong with a request other than its key."""
+    problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
+    body = json.dumps({**problem, "reason": reason, **members}).encode() + b"\n"
+    headers = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), ("Content-Length", str(len(body))))
+    return Answer(status.value, f"{status.value} {status.phrase}", detail, headers, body)
+
+
 def _advice(denied: Denied) -> str:
     """Return when to try again; of a quota that ends for good there is nothing to say."""
     assert denied.taken is not None

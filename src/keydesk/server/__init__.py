@@ -1,0 +1,1 @@
+"""Room server: door 2, the stand-alone server."""
