@@ -1,7 +1,7 @@
 """Room server: GitHub's public keys, which say whether a leak report is GitHub's.
 
 They are asked for over HTTPS, kept with their ETag, and asked for again when one is named that is not among them.
-Anybody may name one, so that is done once a minute at most, by one thread, for which nobody waits long.
+Anybody may name one, so that is done every two minutes at most, by one thread, for which nobody waits long.
 
 Source: GitHub's documentation of its secret scanning partner programme.
 """
@@ -30,7 +30,7 @@ logger = logging.getLogger("keydesk")
 META_URL = "https://api.github.com/meta/public_keys/secret_scanning"
 FRESH_SECONDS = 3600  # then they are asked for again: one may have been taken back
 KEPT_SECONDS = 86_400  # for so long they are used while GitHub does not answer
-ASK_AGAIN_SECONDS = 60
+ASK_AGAIN_SECONDS = 120  # GitHub answers 60 an hour to one address
 WAIT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 262_144
 MAX_KEYS = 100

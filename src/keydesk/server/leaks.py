@@ -131,7 +131,7 @@ class Leaks:
         if verdict is Verdict.WRONG:
             return problem_answer(HTTPStatus.FORBIDDEN, "wrong_signature", "GitHub has not signed this.")
         if verdict is Verdict.NOT_KNOWN:
-            detail = "GitHub's public keys cannot be had at the moment. Send the report again in a minute."
+            detail = "GitHub's public keys cannot be had at the moment. Send the report again in two minutes."
             return _again_later(detail, ASK_AGAIN_SECONDS)
         said = _json(body)
         if isinstance(said, Answer):
