@@ -12,6 +12,7 @@ from .imports import import_
 from .issuing import issue, rotate
 from .planning import owners, plans
 from .reading import list_, show
+from .scanning import scan
 from .serving import serve
 from .tending import db, prune
 from .updating import update
@@ -36,6 +37,7 @@ COMMANDS: tuple[click.Command, ...] = (
     refill,
     events,
     import_,
+    scan,
     prune,
     db,
     doctor,

@@ -23,6 +23,7 @@ from ..web.responses import Answers, problem_answer
 from .access_log import KEY_ID, AccessLog
 from .authz import ForwardAuth
 from .forwarded import ClientAddresses
+from .leaks import Leaks
 from .management import make_management
 from .metrics import Metrics
 from .operation import Operation
@@ -53,6 +54,7 @@ class Server:
         self._log = AccessLog(addresses) if settings.access_log else None
         authz = ForwardAuth(desk, credentials, answers, addresses, self._metrics)
         self._envoy: Place = ("authz", authz.envoy)
+        leaks = Leaks(desk, credentials, answers, addresses.of)
         operation = Operation(desk)
         # By the very path: what a proxy's normalising could change, such as `//` and `;`, is nowhere.
         self._by_path: dict[str, Place] = {
@@ -60,6 +62,8 @@ class Server:
             "/authz/nginx": ("authz", authz.nginx),
             "/authz/envoy": self._envoy,
             "/v1/verify": ("verify", Verify(desk, credentials, answers, addresses, self._metrics)),
+            "/v1/leaks": ("leaks", leaks.report),
+            "/v1/leaks/github": ("leaks", leaks.github),
             "/healthz": ("operation", operation.health),
             "/readyz": ("operation", operation.ready),
             "/metrics": ("operation", self._metrics),
