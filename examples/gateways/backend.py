@@ -33,7 +33,7 @@ def received() -> dict[str, Any]:
             "key": request.headers.get("X-Key-Id", ""),
             "name": unquote(request.headers.get("X-Key-Name", "")),  # UTF-8, percent-encoded
             "owner": unquote(request.headers.get("X-Key-Owner", "")),  # empty: the key has none
-            "scopes": request.headers.get("X-Key-Scopes", "").split(","),
+            "scopes": [scope for scope in request.headers.get("X-Key-Scopes", "").split(",") if scope],
             "environment": request.headers.get("X-Key-Environment", ""),
         },
         "method": request.method,

@@ -194,4 +194,14 @@ class Nginx(Gateway):
         return [self.found, *self.arguments]
 
 
-GATEWAYS: dict[str, type[Gateway]] = {"nginx": Nginx}
+class Caddy(Gateway):
+    """Caddy from Debian's `caddy`."""
+
+    program, package, files = "caddy", "caddy", ("Caddyfile",)
+
+    def command(self) -> list[str]:
+        home = ["env", f"HOME={self.folder}", "GOMAXPROCS=2"]
+        return [*home, self.found, "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
+
+
+GATEWAYS: dict[str, type[Gateway]] = {"nginx": Nginx, "caddy": Caddy}
