@@ -204,4 +204,13 @@ class Caddy(Gateway):
         return [*home, self.found, "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
 
 
-GATEWAYS: dict[str, type[Gateway]] = {"nginx": Nginx, "caddy": Caddy}
+class HAProxy(Gateway):
+    """HAProxy from Debian's `haproxy`, with our action in Lua."""
+
+    program, package, files = "haproxy", "haproxy", ("haproxy/haproxy.cfg", "haproxy/keydesk.lua")
+
+    def command(self) -> list[str]:
+        return [self.found, "-db", "-f", str(self.folder / "haproxy" / "haproxy.cfg")]
+
+
+GATEWAYS: dict[str, type[Gateway]] = {"nginx": Nginx, "caddy": Caddy, "haproxy": HAProxy}

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from keydesk import Desk, IssuedKey, open_desk
+from keydesk.keys.record import MAX_NAME_CHARACTERS, MAX_OWNER_CHARACTERS
+from keydesk.keys.scopes import MAX_SCOPES
 from keydesk.web.identity import IDENTITY_HEADERS
 
 from ..conftest import ALL_REQUIRED
 from ..faults.conftest import upgraded
-from ..servers import ServerMissing
-from .gateways import GATEWAYS, Answer, Backend, Gateway, KeydeskServer, ask
+from ..servers import ServerMissing, wait_until
+from .gateways import GATEWAYS, Answer, Backend, Gateway, HAProxy, KeydeskServer, ask
 
 LONGEST = 6.0  # seconds until a client hears that Keydesk does not answer; the files say two
 
@@ -122,9 +124,11 @@ def test_head(site: Site) -> None:
     assert (refused.status, refused.body) == (401, b"")
 
 
-def test_key_may_have_as_many_scopes_as_a_key_can(site: Site) -> None:
-    scopes = [f"resource{number}:action" for number in range(150)]
-    assert set(site.received("/", site.issue(*scopes).secret)["caller"]["scopes"]) == set(scopes)
+def test_largest_identity_there_is(site: Site) -> None:
+    scopes = [f"{number:03}" + "r" * 118 + ":action" for number in range(MAX_SCOPES)]
+    name, owner = "\N{GRINNING FACE}" * MAX_NAME_CHARACTERS, "\N{CAT FACE}" * MAX_OWNER_CHARACTERS
+    caller = site.received("/", site.issue(*scopes, name=name, owner=owner).secret)["caller"]
+    assert (caller["name"], caller["owner"], caller["scopes"]) == (name, owner, scopes)
 
 
 # Refused
@@ -226,12 +230,14 @@ def test_backend_does_not_see_the_key(site: Site) -> None:
         [("authorization", f"bearer {secret}")],
         [("Authorization", f"BEARER  {secret} ")],
         [("Authorization", f"Basic dTpw, Bearer {secret}")],
+        [("Authorization", "Basic dTpw"), ("Authorization", f"Bearer {secret}")],
+        [("Authorization", f"Bearer {secret}"), ("Authorization", "Basic dTpw")],
         [("X-API-Key", secret), ("Authorization", f"Bearer {secret}")],
         [("X-API-Key", secret), ("X_API_Key", secret), ("X-API_Key", secret)],
     ]
     for headers in places:
         answer = site.ask("/", headers=headers)
-        assert answer.status in (200, 400), headers[0][0]
+        assert answer.status in (200, 400, 401), headers
         assert secret.encode() not in answer.body
 
 
@@ -348,7 +354,7 @@ def test_keydesk_halted_means_refused_and_soon(site: Site, figures: Callable[[st
             answers = list(callers.map(lambda given: site.ask("/orders", given), (secret, None)))
     finally:
         site.keydesk.go_on()
-    assert all(500 <= answer.status < 600 for answer in answers), [answer.status for answer in answers]
+    assert [answer.status for answer in answers if not 500 <= answer.status < 600] == []
     assert b'"view"' not in answers[0].body
     slowest = max(answer.took for answer in answers)
     figures(f"{site.kind}: a request is refused while Keydesk hangs, after at most", slowest)
@@ -356,12 +362,13 @@ def test_keydesk_halted_means_refused_and_soon(site: Site, figures: Callable[[st
     assert _until(lambda: site.ask("/orders", secret).status, 200)
 
 
-def test_keydesk_killed_means_refused_at_once(site: Site) -> None:
+def test_keydesk_killed_means_refused(site: Site) -> None:
     secret = site.issue("orders:read").secret
     assert site.ask("/orders", secret).status == 200
     site.keydesk.kill()
     try:
-        answers = [site.ask(path, given) for given in (secret, None) for path in ("/orders", "/")]
+        with ThreadPoolExecutor() as callers:
+            answers = list(callers.map(lambda given: site.ask("/orders", given), (secret, None)))
     finally:
         site.keydesk.start()
     assert all(500 <= answer.status < 600 for answer in answers), [answer.status for answer in answers]
@@ -378,3 +385,30 @@ def test_files_name_the_ports_that_the_tests_replace() -> None:
     for kind in GATEWAYS.values():
         text = "".join((Path(__file__).parents[2] / "examples" / "gateways" / file).read_text() for file in kind.files)
         assert all(f":{port}" in text for port in ("8000", "8080", "5000")), kind
+
+
+def test_haproxy_goes_on_with_nothing_when_the_action_fails(house: House) -> None:
+    """HAProxy takes an action that fails for one that has no objection."""
+    try:
+        gateway = HAProxy(house.keydesk.port, house.backend.port)
+    except ServerMissing as missing:
+        (pytest.fail if ALL_REQUIRED else pytest.skip)(str(missing))
+    script = gateway.folder / "haproxy" / "keydesk.lua"
+    text = script.read_text()
+    script.write_text(text.replace("    local done, said =", '    error("broken")\n    local done, said ='))
+    gateway.try_connect = lambda: None  # type: ignore[method-assign]
+    try:
+        gateway.start()
+        wait_until(lambda: _status(gateway.port) is not None)
+        assert script.read_text() != text
+        secret = house.desk.issue(name="n").secret
+        assert [ask(gateway.port, "/", given).status for given in (None, secret)] == [503, 503]
+    finally:
+        gateway.remove()
+
+
+def _status(port: int) -> int | None:
+    try:
+        return ask(port).status
+    except OSError:
+        return None
