@@ -72,27 +72,26 @@ def find_leak(desk: Desk, text: str) -> Leak | None:
     return Leak(key, secret, state)
 
 
-def revoke_leak(desk: Desk, leak: Leak, *, reason: str, by: Key | None = None, actor: str) -> bool:
+def revoke_leak(desk: Desk, leak: Leak, *, reason: str, actor: str) -> bool:
     """Revoke the key of a secret that was found, if it is not over with the secret already.
 
     Args:
         desk, leak: The desk, and what `find_leak` returned.
         reason: Where it was found; at most 500 characters.
-        by, actor: See `Desk`.
+        actor: See `Desk`.
 
     Returns:
         Whether this call has revoked the key, and so written its one event.
 
     Raises:
         InvalidField: The reason or the actor cannot be used.
-        NotPermitted: `by` may not touch this key.
         StoreReadOnly: Keys of this store are changed by editing a file or the configuration.
         StoreUnavailable: The store does not answer.
     """
     if leak.is_over:
         return False
     try:
-        desk.revoke(leak.key.id, reason=reason, by=by, actor=actor)
+        desk.revoke(leak.key.id, reason=reason, actor=actor)
     except (StateConflict, KeyNotFound):  # somebody else has revoked it meanwhile, or deleted it after that
         return False
     return True

@@ -122,7 +122,7 @@ def _unzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
             rest = member.unconsumed_tail
             if member.eof:
                 rest, member, begun = member.unused_data, zlib.decompressobj(_GZIP_WINDOW), False
-            elif not rest and len(piece) < CHUNK_BYTES:
+            elif not rest:
                 break
     if begun:
         raise BadGzipFile("ends too early as gzip; what came before was read")

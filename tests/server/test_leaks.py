@@ -79,6 +79,7 @@ class GitHub:
 
         self._server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.keys = self.body
         self._server.over = threading.Event()  # what hangs, hangs until then
         self.url = f"http://127.0.0.1:{self._server.server_port}/meta/public_keys/secret_scanning"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -432,6 +433,9 @@ HARMS: dict[str, Callable[[Any], Any]] = {
     "no HTTP": lambda handler: handler.wfile.write(b"\x00" * 1000),
     "garbage": answer(200, b"\xff\x00garbage"),
     "10 MB": answer(200, b"[" * 10_000_000),
+    "10 MB beside the right keys": lambda handler: handler.answer(
+        200, handler.server.keys()[:-1] + b', "more": "' + b"x" * 10_000_000 + b'"}'
+    ),
     "10 MB in pieces": lambda handler: handler.wfile.write(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b" " * 0x10000 + b"\r\n") * 160
     ),
@@ -586,6 +590,8 @@ def test_report_of_a_caller_bound_to_an_owner(leaks: Leaks, desk: Desk) -> None:
     said = report(leaks, IMPORTED, "3c7f2d11-0a5b-4e7e-8d57-51b6b7f0c2aa", others.secret, key=caller.secret)
     assert results(said) == ["unknown", "revoked", "revoked"]
     assert desk.verify(IMPORTED).allowed
+    assert results(report(leaks, IMPORTED, key=desk.issue(name="all", scopes=["keydesk:*"]).secret)) == ["revoked"]
+    assert results(report(leaks, IMPORTED, key=caller.secret)) == ["unknown"]
 
 
 def test_report_refuses_a_wrong_key(leaks: Leaks, desk: Desk) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..decision import Denied, Reason
 from ..desk import Desk
-from ..errors import InvalidField, NotPermitted, StoreError, StoreReadOnly
+from ..errors import InvalidField, StoreError, StoreReadOnly
 from ..keys.record import Key
 from ..keys.scopes import requirement_of
 from ..keys.secret import redact
@@ -215,9 +215,7 @@ class Leaks:
         if leak is None or (maybe_guessed and caller and caller.owner not in (None, leak.key.owner)):
             return Result.UNKNOWN
         try:
-            revoked = revoke_leak(self._desk, leak, reason=reason, by=caller if maybe_guessed else None, actor=actor)
-        except NotPermitted:
-            return Result.UNKNOWN
+            revoked = revoke_leak(self._desk, leak, reason=reason, actor=actor)
         except StoreReadOnly as error:
             logger.error("%s (%s) has leaked and is still in force: %s", leak.key.id, leak.secret.hint, error)
             return Result.NOT_REVOKED
