@@ -22,6 +22,7 @@ from ..servers import Server, ServerMissing, halt, wait_until
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "gateways"
 GATEWAY, KEYDESK, BACKEND = "8000", "8080", "5000"  # in the files
+CLIENT = "127.0.0.2"  # the address that clients call from; a gateway has another
 REQUEST_SECONDS = 20.0  # what takes longer has no answer
 
 
@@ -47,7 +48,7 @@ def ask(
 ) -> Answer:
     """Send one request, with the path and the names of headers as they are written here."""
     sent_at = time.monotonic()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, REQUEST_SECONDS, source_address=(CLIENT, 0))
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", host)
@@ -117,7 +118,7 @@ class KeydeskServer(_Granian):
     path = "/healthz"
 
     def __init__(self, store: str) -> None:
-        self.environment = {"KEYDESK_STORE": store, "KEYDESK_TRUSTED_PROXIES": "127.0.0.1"}
+        self.environment = {"KEYDESK_STORE": store, "KEYDESK_TRUSTED_PROXIES": "127.0.0.1", "KEYDESK_DEVELOPMENT": "true"}
         super().__init__()
 
     def make(self) -> None:

@@ -20,7 +20,7 @@ from keydesk.web.identity import IDENTITY_HEADERS
 from ..conftest import ALL_REQUIRED
 from ..faults.conftest import upgraded
 from ..servers import ServerMissing, wait_until
-from .gateways import GATEWAYS, Answer, Backend, Gateway, HAProxy, KeydeskServer, ask
+from .gateways import CLIENT, GATEWAYS, Answer, Backend, Gateway, HAProxy, KeydeskServer, ask
 
 LONGEST = 6.0  # seconds until a client hears that Keydesk does not answer; the files say two
 
@@ -267,8 +267,9 @@ def test_networks_are_judged_by_the_client_s_address(site: Site, name: str) -> N
     assert site.ask("/", there, headers=forged).status == 403
     assert site.ask("/", there, headers=[*forged, ("Connection", f"close, {name}")]).status in (400, 403)
     assert site.ask("/", there, headers=[("Forwarded", "for=203.0.113.7"), ("X-Real-IP", "203.0.113.7")]).status == 403
-    here = site.issue(networks=["127.0.0.1"]).secret
+    here, gateway_s = site.issue(networks=[CLIENT]).secret, site.issue(networks=["127.0.0.1"]).secret
     assert site.ask("/", here, headers=[(name, "203.0.113.7")]).status == 200
+    assert site.ask("/", gateway_s, headers=[(name, "127.0.0.1")]).status == 403
 
 
 # Number 9: odd spellings

@@ -41,6 +41,7 @@ _MISCONFIGURED = problem_answer(
 )
 MAX_PARAMETERS = 100
 _MOST_REQUIREMENTS = 1000  # kept; behind some proxies a client can write query strings
+_LONGEST_KEPT = 500  # characters
 
 
 class ForwardAuth:
@@ -81,8 +82,8 @@ class ForwardAuth:
 
     def envoy(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer Envoy. The path behind ours and its query are the client's; required scopes come in a header."""
-        scopes = environ.get(SCOPE_HEADER, "")
-        return self._answer(environ, start_response, self._requirement(f"scope={scopes}" if scopes else ""))
+        scopes = environ.get(SCOPE_HEADER)
+        return self._answer(environ, start_response, self._requirement("" if scopes is None else f"scope={scopes}"))
 
     def _requirement(self, query: str) -> Requirement | Answer:
         """Return the scopes that the proxy's configuration asks for. What it spells wrong must let nobody in."""
@@ -95,7 +96,8 @@ class ForwardAuth:
                 return _MISCONFIGURED
             if len(self._requirements) >= _MOST_REQUIREMENTS:
                 self._requirements.clear()
-            self._requirements[query] = found
+            if len(query) <= _LONGEST_KEPT:
+                self._requirements[query] = found
         return found
 
     def _answer(
