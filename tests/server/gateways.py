@@ -118,7 +118,11 @@ class KeydeskServer(_Granian):
     path = "/healthz"
 
     def __init__(self, store: str) -> None:
-        self.environment = {"KEYDESK_STORE": store, "KEYDESK_TRUSTED_PROXIES": "127.0.0.1", "KEYDESK_DEVELOPMENT": "true"}
+        self.environment = {
+            "KEYDESK_STORE": store,
+            "KEYDESK_TRUSTED_PROXIES": "127.0.0.1",
+            "KEYDESK_DEVELOPMENT": "true",
+        }
         super().__init__()
 
     def make(self) -> None:
