@@ -9,7 +9,7 @@ from .doctor import doctor
 from .ending import delete, disable, enable, revoke
 from .history import events
 from .imports import import_
-from .issuing import issue, rotate
+from .issuing import init, issue, rotate
 from .planning import owners, plans
 from .reading import list_, show
 from .scanning import scan
@@ -41,5 +41,6 @@ COMMANDS: tuple[click.Command, ...] = (
     prune,
     db,
     doctor,
+    init,
     serve,
 )

@@ -11,9 +11,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from ..errors import SettingsError
+from ..ports import WritableKeyStore
 from ..settings import problems_of_server
 from .command import command
 from .context import Run
+from .issuing import find_administrator, make_administrator
 from .presence import existing_desk
 
 APPLICATION = "keydesk.server:create_app"
@@ -85,6 +87,8 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
     settings = run.read_settings()
     if problems := problems_of_server(settings):
         run.refuse(str(SettingsError(problems)))
+    if settings.development:
+        _make_what_is_missing(run)
     _look_at_store(run, settings.store, workers)
     address = _free_address(run, host, port)
     with TemporaryDirectory(prefix="keydesk-metrics-") as folder:
@@ -106,6 +110,15 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
             log_level=LogLevels.error,
             log_dictconfig=LOGGING,
         ).serve()
+
+
+def _make_what_is_missing(run: Run) -> None:
+    """Make the first administrator's key, and with it the tables of a SQLite database."""
+    with run.open_desk() as desk:
+        if isinstance(desk.store, WritableKeyStore) and find_administrator(desk) is None:
+            run.note("The first administrator's key, which is shown this once:")
+            make_administrator(run, desk)
+            run.note("")
 
 
 def _look_at_store(run: Run, store: str, workers: int) -> None:
@@ -146,7 +159,9 @@ def _how_to_call(host: str, port: int) -> RenderableType:
     url = f"http://{_in_url(host)}:{port}"
     return Text(
         f"Keydesk serves at {url}\n"
-        f"  Try it:   curl -i -H 'X-API-Key: YOUR-KEY' {url}/authz/forwarded\n"
-        f"  How it is: {url}/readyz\n"
+        f"  As a gateway does:  curl -i -H 'X-API-Key: YOUR-KEY' {url}/authz/forwarded\n"
+        f"  Manage keys:        curl -H 'X-API-Key: YOUR-KEY' {url}/v1/keys\n"
+        f"  What there is:      {url}/docs\n"
+        f"  How it is:          {url}/readyz and {url}/metrics\n"
         "Ctrl-C stops it."
     )
