@@ -54,10 +54,6 @@ def test_issue_json_has_all_fields(run):
     assert "digest" not in json.dumps(answer)
 
 
-def test_issue_with_limits_says_that_they_are_not_enforced(run):
-    assert "enforce" not in run("issue", "A").stderr
-
-
 @pytest.mark.parametrize(
     ("when", "expected"),
     [

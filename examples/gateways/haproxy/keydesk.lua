@@ -53,7 +53,8 @@ end
 
 core.register_action("keydesk", { "http-req" }, function(txn, scopes)
     local done, said = pcall(ask, txn, scopes)
-    if not done or not said or not said.status or said.status < 200 or said.status >= 600 then
+    -- HAProxy's client makes a 503 or 504 of its own where nobody answers.
+    if not done or not said.status or said.status < 200 or said.status >= 500 then
         return unavailable(txn)
     end
     if said.status ~= 200 then
