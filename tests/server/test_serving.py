@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import signal
 import socket
 import subprocess
@@ -68,7 +70,8 @@ def test_server_that_cannot_start_says_why(store: str) -> None:
 
 def test_server_without_its_tables_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
-    said = _refused({"KEYDESK_STORE": f"sqlite:///{tmp_path / 'empty.db'}", "KEYDESK_DEVELOPMENT": "1"})
+    pepper = base64.b64encode(b"p" * 32).decode()
+    said = _refused({"KEYDESK_STORE": f"sqlite:///{tmp_path / 'empty.db'}", "KEYDESK_PEPPER": pepper})
     assert "has no tables of Keydesk; `keydesk issue NAME` makes them" in said
 
 
@@ -77,3 +80,16 @@ def test_server_says_how_to_call_it(store: str, tmp_path: Path) -> None:
         said = server.log.read_text()
         assert f"{server.url}/authz/forwarded" in said
         assert f"{server.url}/readyz" in said
+
+
+def test_server_that_is_tried_out_makes_what_is_missing(tmp_path: Path) -> None:
+    """A fresh folder, one command: a database, and a key that may make others. The second start makes no other."""
+    settings = {"KEYDESK_STORE": f"sqlite:///{tmp_path / 'new.db'}"}
+    with served(tmp_path, settings) as server:
+        secrets = re.findall(r"^kd_live_\w+$", server.log.read_text(), re.MULTILINE)
+        assert len(secrets) == 1
+        assert server.status("/v1/keys", secrets[0]) == 200
+        assert server.status("/docs") in (200, 308)
+    with served(tmp_path, settings) as server:
+        assert "kd_live_" not in server.log.read_text()
+        assert server.status("/v1/keys", secrets[0]) == 200

@@ -73,9 +73,7 @@ def init(run: Run) -> None:
         administrator = find_administrator(desk)
         if administrator is not None:
             key_id = administrator.id
-            run.refuse(
-                f"{key_id} may manage keys already. If its secret is lost: `keydesk rotate {key_id} --overlap 0s`"
-            )
+            run.refuse(f"{key_id} may manage keys. If its secret is lost: `keydesk rotate {key_id} --overlap 0s`")
         make_administrator(run, desk)
 
 
