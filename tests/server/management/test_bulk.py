@@ -90,7 +90,8 @@ def test_revoke_keys_by_each_filter(api: ManagementRig, where: dict[str, Any], e
 @pytest.mark.parametrize(
     "body",
     [
-        {}, {"where": {}}, {"where": None}, {"where": {"owner": None}}, {"where": {"colour": "red"}},
+        {}, {"where": {}}, {"where": None}, {"where": {"owner": None}},
+        {"where": {"owner": None, "text": "a"}}, {"where": {"colour": "red"}},
         {"where": {"owner": "a"}, "reason": "x" * 501}, {"owner": "a"},
         {"where": {"owner": "a"}, "reason": "kd_live_" + "a" * 38},
     ],

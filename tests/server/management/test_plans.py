@@ -32,6 +32,8 @@ def test_put_plan_by_name_in_the_body(api: ManagementRig) -> None:
     assert api.call("PUT", "/v1/plans", {"name": "gold", **GOLD}).status_code == 201
     assert api.call("PUT", "/v1/plans", {"name": "gold", **GOLD}).get_json()["version"] == 1
     problem_of(api.call("PUT", "/v1/plans", GOLD), 422, "invalid_field")
+    problem_of(api.call("PUT", "/v1/plans/gold"), 422, "invalid_field")  # without a body it is not emptied
+    assert api.get("/v1/plans/gold").get_json()["scopes"] == GOLD["scopes"]
 
 
 def test_plan_preconditions(api: ManagementRig) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from ...desk import DEFAULT_OVERLAP, MAX_OVERLAP
 from ...events import ChainedEvent
@@ -14,6 +15,7 @@ from ...keys.plans import Plan
 from ...keys.record import Key
 from ...ports import MAX_PAGE
 from ...usage import UsageReport
+from .queries import as_sent
 from .texts import (
     Description,
     Environment,
@@ -30,6 +32,7 @@ from .texts import (
     QuotaList,
     Scope,
     SpanName,
+    Whole,
     Why,
 )
 
@@ -89,10 +92,21 @@ class KeyChange(Given):
     expires_at: Moment | None = None
 
 
-class Rotation(Given):
+class MayBeMissing(Given):
+    """A body that nobody has to send."""
+
+    model_config = ConfigDict(openapi_extra={"required": False})  # type: ignore[typeddict-unknown-key]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _be_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class Rotation(MayBeMissing):
     """How a key is rotated."""
 
-    overlap_seconds: int = Field(
+    overlap_seconds: Whole = Field(
         default=int(DEFAULT_OVERLAP.total_seconds()),
         ge=0,
         le=int(MAX_OVERLAP.total_seconds()),
@@ -100,7 +114,7 @@ class Rotation(Given):
     )
 
 
-class Revocation(Given):
+class Revocation(MayBeMissing):
     """Why a key is revoked."""
 
     reason: Why = ""
@@ -109,12 +123,21 @@ class Revocation(Given):
 class RevokeFilter(Given):
     """Which keys; every condition given must hold, and at least one must be given."""
 
+    model_config = ConfigDict(json_schema_extra=as_sent)
+
     owner: Owner | None = None
     plan: PlanName | None = None
     status: KeyStatus | None = None
     scope: Scope | None = None
     idle_since: Moment | None = None
     text: Part | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _be_there(cls, value: Any) -> Any:
+        if value is None:  # who means keys without an owner, say, must not end those of all
+            raise PydanticCustomError("null", "is null; leave out what is no condition")
+        return value
 
 
 class Revocations(Given):

@@ -26,7 +26,7 @@ def add_plans(routes: Routes, desk: Desk) -> None:
             return shown(PlanPage(plans=[PlanShown.of(own)] if own else [], next_cursor=None))
         found = desk.plans.list(after=after, size=query.size)
         more = len(found) == query.size and desk.plans.list(after=found[-1].name, size=1)
-        cursor = encode_name([plan.name for plan in found]) if more else None
+        cursor = encode_name(found[-1].name) if more else None
         return shown(PlanPage(plans=[PlanShown.of(plan) for plan in found], next_cursor=cursor))
 
     @routes.add("PUT", "/v1/plans", {200: PlanShown, 201: PlanShown}, PLANS_WRITE, wrong=(412,))

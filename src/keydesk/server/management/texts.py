@@ -38,6 +38,9 @@ def _format(name: str) -> dict[str, str]:
     return {"format": name}
 
 
+Whole = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
+"""A whole number; 60.0 is one, too, in JSON."""
+
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 """A moment with its offset, RFC 3339."""
 
@@ -61,4 +64,7 @@ SpanName = Literal["minute", "hour", "day"]
 Part = Annotated[str, Field(max_length=MAX_FILTER_CHARACTERS, json_schema_extra=_format("line"))]
 Size = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str, Field(max_length=200, json_schema_extra=_format("cursor"))]
+EventCursor = Annotated[str, Field(pattern="^e[0-9a-f]{1,16}$")]
+PlanCursor = Annotated[str, Field(pattern="^p-[a-z0-9._-]{1,64}$")]
 KeyId = Annotated[str, Field(json_schema_extra={"pattern": "^key_[0-9a-f]{28}$"})]
+KeyIdGiven = Annotated[str, Field(pattern="^key_[0-9a-f]{28}$")]
