@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint bench docs clean
+.PHONY: help demo sample serve test lint bench docs clean
 
 help: ## list the chores
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -14,8 +14,11 @@ help: ## list the chores
 demo: $(VENV)/.core ## start a sample API, issue keys and walk through real calls
 	@$(BIN)/python examples/demo.py
 
-serve: $(VENV)/.core ## leave the sample API running
+sample: $(VENV)/.core ## leave the sample API running
 	@$(BIN)/python examples/demo.py --serve --port 5000
+
+serve: $(VENV)/.server ## start the server with a database of its own, and say how to call it
+	@KEYDESK_DEVELOPMENT=true $(BIN)/keydesk serve
 
 test: lint ## everything: lint, types, import rules and all tests
 	@$(BIN)/pytest
@@ -45,7 +48,12 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(PIP) -e .
 	@touch $@
 
+$(VENV)/.server: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing Keydesk with its server into $(VENV) ..."
+	@$(PIP) -e '.[server]'
+	@touch $@ $(VENV)/.core
+
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing Keydesk and the tools of its developers into $(VENV) ..."
 	@$(PIP) -e '.[dev]'
-	@touch $@ $(VENV)/.core
+	@touch $@ $(VENV)/.core $(VENV)/.server

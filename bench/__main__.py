@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import counting, importing, known, limits, peers, reading, requests, throughput, verifying
+from . import counting, importing, known, limits, peers, reading, requests, server, throughput, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
@@ -26,6 +26,7 @@ SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     counting.run,
     known.run,
     throughput.run,
+    server.run,
 )
 
 PAIRS, KEYS = 3000, 1_000_000

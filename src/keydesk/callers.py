@@ -9,7 +9,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from .errors import NotPermitted
-from .keys.authority import excess, excess_of_plan, problems_of_caller, problems_of_planner
+from .keys.authority import (
+    excess,
+    excess_of_plan,
+    excess_under_same_plan,
+    problems_of_caller,
+    problems_of_planner,
+)
 from .keys.effective import require_granted, under_plan
 from .keys.plans import Plan, PlanFields
 from .keys.record import Key, KeyFields, parse_actor, parse_field
@@ -33,6 +39,7 @@ class Caller:
             edit one meanwhile, it is as if that came after.
         terms: What is agreed for all keys.
         giving: The name of the plan that a key is to be given.
+        stated: The key as it states itself, where `by` has its plan folded in.
 
     Raises:
         InvalidField: The actor is empty, too long, or holds control characters or a secret.
@@ -40,14 +47,22 @@ class Caller:
     """
 
     def __init__(
-        self, by: Key | None, actor: str, plans: Mapping[str, Plan], terms: Terms, giving: str | None = None
+        self,
+        by: Key | None,
+        actor: str,
+        plans: Mapping[str, Plan],
+        terms: Terms,
+        giving: str | None = None,
+        stated: Key | None = None,
     ) -> None:
         self.name = by.id if by else parse_actor(actor)
         self._plans = plans
         self._terms = terms
         self._giving = giving
         # A key of its own: what is given may be a proxy, such as the key of a request.
-        self._by = self._held(Key(**{name: getattr(by, name) for name in _OF_A_KEY})) if by else None
+        own = Key(**{name: getattr(by, name) for name in _OF_A_KEY}) if by else None
+        self._stated = stated or own
+        self._by = self._held(own) if own else None
 
     def permit(self, owner: str | None, now: datetime, wanted: KeyFields | None = None) -> None:
         """Return if the caller may touch keys of this owner, and give one what is wanted.
@@ -63,8 +78,10 @@ class Caller:
             problems.append("the caller may give a key no plan but its own")
         if wanted is not None:
             problems += excess(self._by, self._held(wanted))
+            if self._stated is not None and wanted.plan is not None and wanted.plan == self._stated.plan:
+                problems += excess_under_same_plan(self._stated, wanted)
         if problems:
-            raise NotPermitted(problems)
+            raise NotPermitted(list(dict.fromkeys(problems)))
 
     def permit_planning(self, now: datetime, *plans: PlanFields | None) -> None:
         """Return if the caller may change plans and owners' terms, and holds all that these plans give.
@@ -136,6 +153,7 @@ class Callers:
             StoreUnavailable: The store does not answer.
         """
         store, read, named = plans_of(self._store), dict[str, Plan](), parse_field("plan", plan)
+        stated = self._store.find_key(by.id) if by is not None and by.plan and by.in_force else None
         if named is not None:
             writable(self._store)
             found = store.find_plan(named) if store else None
@@ -148,7 +166,7 @@ class Callers:
                 if one is not None and one.plan and not one.in_force and one.plan not in read:
                     found = store.find_plan(one.plan)
                     read.update({one.plan: found} if found else {})
-        return Caller(by, actor, read, self._terms, named)
+        return Caller(by, actor, read, self._terms, named, stated)
 
     def importing(self, actor: str) -> Caller:
         """Return who imports keys, with all plans there are.

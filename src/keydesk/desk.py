@@ -31,7 +31,19 @@ from .keys.record import (
 from .keys.scopes import requirement_of
 from .lookup import StoreFinder
 from .plans import Owners, Plans
-from .ports import MAX_PAGE, Change, KeyFilter, KeyFinder, KeyStore, Limiter, Meter, QuotaStore, UsageStore, writable
+from .ports import (
+    MAX_PAGE,
+    CacheState,
+    Change,
+    KeyFilter,
+    KeyFinder,
+    KeyStore,
+    Limiter,
+    Meter,
+    QuotaStore,
+    UsageStore,
+    writable,
+)
 from .quota_desk import QuotaDesk
 from .quotas import Credits
 from .terms import Terms
@@ -454,6 +466,10 @@ class Desk(DeskIssuer):
             return writable(self.store).change(key_id, checked)
         finally:
             self._finder.look_again()
+
+    def cache_state(self) -> CacheState | None:
+        """Return how what this process knows of keys is; None where it keeps nothing."""
+        return self._finder.state()
 
     def close(self) -> None:
         """Write down what was counted and give back what the store holds. The desk cannot be used afterwards."""

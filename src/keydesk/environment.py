@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .errors import first_problems
 from .keys.secret import redact
-from .settings import CONFIG_FILE, LONG_NAME, NAMES, OURS, Given, nearest_setting
+from .setting_table import NAMES
+from .settings import CONFIG_FILE, LONG_NAME, OURS, Given, nearest_setting
 
 logger = logging.getLogger("keydesk")
 

@@ -7,7 +7,7 @@ import logging
 from .errors import StoreError
 from .keys.effective import in_force
 from .keys.held import Mint
-from .ports import Found, KeyStore, Mistake, WritableKeyStore
+from .ports import CacheState, Found, KeyStore, Mistake, WritableKeyStore
 
 logger = logging.getLogger("keydesk")
 
@@ -36,6 +36,10 @@ class StoreFinder:
         if secret.digest != digests[0]:
             self._redigest(secret.digest, digests[0])
         return Found(in_force(key), secret)
+
+    def state(self) -> CacheState | None:
+        """See `KeyFinder.state`."""
+        return None
 
     def look_again(self) -> None:
         """See `KeyFinder.look_again`. There is nothing to do: the store is asked each time."""

@@ -143,6 +143,8 @@ class Plans(_Changing):
             StoreUnavailable: The store does not answer.
         """
         caller = self._callers.of(by, actor)
+        self._plans()
+        self.get(name)  # of what cannot be a name, a database that was to change it would have notions of its own
 
         def decide(plan: Plan | None) -> PlanChange:
             if plan is None:
@@ -250,6 +252,8 @@ class Owners(_Changing):
             StoreUnavailable: The store does not answer.
         """
         caller = self._callers.of(by, actor)
+        self._plans()
+        self.get(owner)  # as for plans
 
         def decide(terms: OwnerTerms | None) -> OwnerChange:
             if terms is None:

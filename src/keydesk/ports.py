@@ -413,6 +413,18 @@ class Found:
 Mistake: TypeAlias = Literal["unknown", "malformed"]  # of a text that is no key's: whether it could be a secret at all
 
 
+class CacheState(NamedTuple):
+    """How a finder that keeps keys is.
+
+    Attributes:
+        known: How many texts it knows the key of.
+        age_seconds: How long ago the store last answered it; None where it never has.
+    """
+
+    known: int
+    age_seconds: float | None
+
+
 class KeyFinder(Protocol):
     """What the verifier asks for the key of a presented text. May be called from any thread."""
 
@@ -423,6 +435,10 @@ class KeyFinder(Protocol):
             StoreUnavailable: The store does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
+        ...
+
+    def state(self) -> CacheState | None:
+        """Return how what it keeps is; None where it keeps nothing."""
         ...
 
     def look_again(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from .keys.effective import in_force
 from .keys.limits import MAX_COUNT, Period, check_cost
 from .keys.plans import Agreed
 from .keys.record import Key, parse_actor
+from .keys.secret import shown
 from .ports import Balance, KeyStore, QuotaStore, plans_of
 from .quotas import Credits, Reservation
 from .terms import Terms
@@ -89,11 +91,12 @@ class QuotaDesk:
         Args:
             key_id: Which key.
             credits_: 1 to 10**12.
-            period: Which of its quotas: `day`, `month` or `total`.
+            period: Which of its quotas: `day`, `month` or `total`; where it has several of them, what one is called,
+                such as `10000/month Europe/Rome` or `100000/month quota per owner`.
             actor: Who does so.
 
         Raises:
-            InvalidField: The number, the period or the actor cannot be used, or the key has no such quota.
+            InvalidField: The number, the period or the actor cannot be used, or the key has no such quota, or several.
             KeyNotFound: No key has this id.
             StoreReadOnly: This store has no quotas.
             StoreUnavailable: The store does not answer.
@@ -101,9 +104,7 @@ class QuotaDesk:
         if not isinstance(credits_, int) or isinstance(credits_, bool) or not 1 <= credits_ <= MAX_COUNT:
             raise InvalidField("credits", f"must be a whole number from 1 to {MAX_COUNT}, not {credits_!r}")
         actor, key, now = parse_actor(actor), self._key(key_id), self._clock.now()
-        allowance = next((a for a in self._terms.allowances_of(key) if a.quota.period == period), None)
-        if allowance is None:
-            raise InvalidField("period", f"{key.id} has no quota per {str(period)[:16]}; `keydesk show` tells which")
+        allowance = _the_one(key, self._terms.allowances_of(key), period)
         term = allowance.at(now)
         details = {
             "quota": str(allowance.quota),
@@ -146,6 +147,26 @@ class QuotaDesk:
         if self._quotas is None:
             raise StoreReadOnly("Quotas need a store that counts them: set KEYDESK_STORE to a database.")
         return self._quotas
+
+
+def _the_one(key: Key, allowances: Sequence[Allowance], named: str) -> Allowance:
+    """Return the quota of a period, or of a name.
+
+    Raises:
+        InvalidField: The key has none, or several.
+    """
+    found = [each for each in allowances if named in (each.quota.period, each.policy, _short(each))]
+    if not found:
+        problem = f"{key.id} has no quota {shown(str(named), 64)}; `keydesk quotas` shows which it has"
+        raise InvalidField("period", problem)
+    if len(found) > 1:
+        several = ", ".join(map(_short, found))
+        raise InvalidField("period", f"{key.id} has several quotas per {named}; name one of {several}")
+    return found[0]
+
+
+def _short(allowance: Allowance) -> str:
+    return allowance.policy.removesuffix(" quota")
 
 
 def _balance(allowance: Allowance, now: datetime, balance: Balance) -> QuotaBalance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from datetime import datetime
@@ -77,7 +78,7 @@ class Credits:
             missing = [place for place in short if not pools[place].deposit]
             if missing:
                 self._put([pool for pool in pools if pool.deposit and not test])
-                return _used_up(taken, [(allowances[place].policy, terms[place]) for place in missing], now)
+                return _used_up(taken, [(allowances[place], terms[place]) for place in missing], cost, now)
             if test:
                 return taken._replace(violated=(), retry_after=0.0)
         raise LimiterUnavailable("others take credits of this quota as fast as they come; try again in a moment")
@@ -156,7 +157,8 @@ class Reservation:
     """Credits that were taken for work whose cost is known afterwards, such as the tokens of a language model.
 
     As a context manager it keeps everything where nobody says otherwise, and gives everything back on an exception.
-    What a process takes with it when it is killed stays taken.
+    What a process takes with it when it is killed stays taken. Only the process that reserved gives anything back: one
+    that was forked from it meanwhile has the same reservation, and would give the same credits back once more.
 
     Args:
         credits_: Where they are from.
@@ -169,6 +171,7 @@ class Reservation:
         self._credits = credits_
         self._pools = pools
         self._open = True
+        self._process = os.getpid()
         self._lock = threading.Lock()
 
     def settle(self, cost: int) -> None:
@@ -187,6 +190,8 @@ class Reservation:
         self._end(0)
 
     def _end(self, cost: int) -> None:
+        if os.getpid() != self._process:
+            return
         with self._lock:
             was_open, self._open = self._open, False
         if was_open and cost < self.reserved:
@@ -207,8 +212,8 @@ def reason_of(taken: Taken) -> Reason:
     return Reason.RATE_LIMITED if limits.intersection(taken.violated) else Reason.QUOTA_EXCEEDED
 
 
-def _used_up(taken: Taken, missing: Sequence[tuple[str, Term]], now: datetime) -> Taken:
-    """Return a refusal that says until when."""
-    ends = [term.end_at for _, term in missing]
+def _used_up(taken: Taken, missing: Sequence[tuple[Allowance, Term]], cost: int, now: datetime) -> Taken:
+    """Return a refusal that says until when; of a cost that is more than there is in a whole period, for good."""
+    ends = [term.end_at if cost <= allowance.quota.count else None for allowance, term in missing]
     wait = None if None in ends else max((end - now).total_seconds() for end in ends if end is not None)
-    return taken._replace(violated=tuple(policy for policy, _ in missing), retry_after=wait)
+    return taken._replace(violated=tuple(allowance.policy for allowance, _ in missing), retry_after=wait)

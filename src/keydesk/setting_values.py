@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .errors import InvalidField, SettingsError
@@ -95,6 +96,18 @@ def read_limits(value: Any) -> tuple[Limit, ...]:
         value = [part for part in value.split(",") if part.strip()]
     limits: tuple[Limit, ...] = parse_field("limits", value or ())
     return limits
+
+
+def read_folder(value: Any) -> str | None:
+    """Return the path of a folder, or None.
+
+    Raises:
+        InvalidField: It is no text, or there is no such folder.
+    """
+    folder = None if value is None else _text(value, "folder") or None
+    if folder is not None and ("\0" in folder or not Path(folder).is_dir()):
+        raise InvalidField("folder", "is no folder; make it, or correct the path")
+    return folder
 
 
 def read_trusted_proxies(value: Any) -> Networks:

@@ -254,3 +254,33 @@ def test_caller_that_its_plan_has_narrowed_gives_no_more_than_is_left(site: Rig)
     desk.plans.put("clerk", scopes=[])
     site.clock.advance(timedelta(seconds=2))
     assert _try(site, clerk, "/keys", name="made") == 403
+
+
+NARROW: dict[str, Any] = {"scopes": [WRITE, "a:r"], "limits": ["100/minute"], "quotas": ["1000/day"]}
+
+
+@pytest.mark.parametrize("field", NARROW)
+def test_what_a_key_states_under_its_plan_it_leaves_to_the_plan_of_no_key(site: Rig, field: str) -> None:
+    """Today the plan gives no more than the caller states. Should it give more tomorrow, that is not for this caller:
+    nor for a key that it makes, or takes over, or for itself.
+    """
+    desk = site.desk
+    desk.plans.put("clerk", **NARROW)
+    about = {"name": "made", "owner": "acme", "plan": "clerk"}
+    clerk = desk.issue(**about, **{field: NARROW[field]})
+    open_ = desk.issue(**about)
+    assert _try(site, clerk.secret, "/keys", **about) == 403
+    made = site.call("/keys", clerk.secret, "POST", json={**about, field: NARROW[field]})
+    assert made.status_code == 200
+    for key_id in (clerk.key.id, made.get_json()["id"]):
+        before = desk.get_key(key_id)
+        assert _try(site, clerk.secret, f"/keys/{key_id}/update", **{field: []}) == 403
+        assert desk.get_key(key_id) == before
+        assert _try(site, clerk.secret, f"/keys/{key_id}/update", description="x") == 200
+    assert _try(site, clerk.secret, f"/keys/{open_.key.id}/rotate") == 403
+    assert _try(site, open_.secret, "/keys", **about) == 200  # who leaves it to the plan may let others do so
+
+    desk.plans.put("clerk", scopes=[WRITE, "a:r", "a:w"], limits=["1000/minute"], quotas=["9000/day"])
+    site.clock.advance(timedelta(seconds=2))
+    for key in desk.list_keys().keys:
+        assert (getattr(key, field) == getattr(clerk.key, field)) is (key.id in (clerk.key.id, made.get_json()["id"]))

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from flask import Blueprint, Response
 
+from keydesk import Desk
+from keydesk.errors import OwnerNotFound, PlanNotFound
 from keydesk.flask import current_key
 from keydesk.testing import ManualClock
 
@@ -141,3 +143,24 @@ def test_scopes_from_the_address_are_not_evaluated(rig: Rig) -> None:
     secret = rig.secret("orders:rea", "orders:readx", "orders:read:x", "ORDERS:READ", "xorders:read")
     for query in ("", "?scope=orders:read", "?required_scopes=&missing_scopes="):
         assert rig.status(f"/s{query}", secret, headers={"X-Scope": "orders:read"}) == 403
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\0b", "\ud800", "x" * 10_000, "acme ", "ACME", "gold ", "GOLD", "a\u0301cme", "", "\n", "%", "\U0001f600" * 200],
+)
+def test_names_that_are_none_are_those_of_no_plan_and_no_owner(everywhere: Callable[..., Desk], name: str) -> None:
+    """One with half a character once ended a command with an error of Python, and white space may not be all there is
+    between two names that a database takes for the same.
+    """
+    desk = everywhere()
+    desk.plans.put("gold", limits=["5/minute"])
+    desk.owners.put("acme", limits=["5/minute"])
+    for ask in (desk.plans.get, desk.plans.delete):
+        with pytest.raises(PlanNotFound):
+            ask(name)
+    for ask in (desk.owners.get, desk.owners.delete):
+        with pytest.raises(OwnerNotFound):
+            ask(name)
+    assert [plan.name for plan in desk.plans.list()] == ["gold"]
+    assert [terms.owner for terms in desk.owners.list()] == ["acme"]

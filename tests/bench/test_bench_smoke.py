@@ -1,5 +1,6 @@
 """`python -m bench` runs from end to end, on counts too small to judge by."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DRAWN = "1,717"  # different keys among 4,000 drawn of 2,000, the same in every run
-WRK = shutil.which("wrk")
+WRK, NGINX = shutil.which("wrk"), shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 ROWS = [
     "plain route", "string compare, valid key", "string compare, unknown key",
     "config, valid key", "config with pepper, valid key", "config, missing key", "config, unknown key of our shape",
@@ -42,6 +43,16 @@ PROMISES = [
     "config, 10,000 keys", f"SQLite, {DRAWN} of 2,000 keys", "PostgreSQL, 10,000 of 10,000 keys",
     "desk.verify of a known key in a loop", f"memory of {DRAWN} known keys",
     *(["requests a second, to the same API without Keydesk"] if WRK else []),
+    *(
+        [
+            "/authz/forwarded, a valid key: of the rate of a static 204 from nginx",
+            "/authz/forwarded, one limit: of the rate of a static 204 from nginx",
+            "auth_request: of the rate of nginx before the same backend",
+            "/authz/forwarded: p99 to p50 with 64 connections",
+        ]
+        if WRK and NGINX
+        else []
+    ),
 ]  # fmt: skip
 
 

@@ -33,6 +33,12 @@ def test_refill(run, desk):
     assert "quota.refilled" in run("events", issued.key.id).stdout
 
 
+def test_refill_of_one_of_several(run, desk):
+    issued = desk.issue(name="A", quotas=["2/day", "3/day Europe/Rome"])
+    assert "name one of 2/day, 3/day Europe/Rome" in run.refused("refill", issued.key.id, "5", "--period", "day")
+    assert run.json("refill", issued.key.id, "5", "--period", "3/day Europe/Rome")[0]["left"] == 8
+
+
 @pytest.mark.parametrize("credits_", ["0", "1000000000001"])
 def test_refill_out_of_range(run, desk, credits_):
     issued = desk.issue(name="A", quotas=["2/total"])
@@ -41,5 +47,5 @@ def test_refill_out_of_range(run, desk, credits_):
 
 def test_refill_of_a_quota_it_does_not_have(run, desk):
     issued = desk.issue(name="A", quotas=["2/total"])
-    assert "has no quota per month" in run.refused("refill", issued.key.id, "5", "--period", "month")
+    assert "has no quota 'month'" in run.refused("refill", issued.key.id, "5", "--period", "month")
     assert "no key has the id" in run.refused("refill", "key_" + "0" * 28, "5").lower()

@@ -54,12 +54,6 @@ def test_issue_json_has_all_fields(run):
     assert "digest" not in json.dumps(answer)
 
 
-def test_issue_with_limits_says_that_they_are_not_enforced(run):
-    assert "does not enforce them yet" in run("issue", "A", "--limit", "1/second").stderr
-    assert "does not enforce them yet" in run("issue", "A", "--quota", "1/day", "--json").stderr
-    assert "enforce" not in run("issue", "A").stderr
-
-
 @pytest.mark.parametrize(
     ("when", "expected"),
     [

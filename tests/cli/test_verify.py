@@ -165,3 +165,13 @@ def test_verify_takes_no_secret_as_argument(run):
     assert "never from the command line" in said
     assert "0815" not in said
     assert "No such option" in run.refused("verify", "--scop3", code=2)
+
+
+@pytest.mark.parametrize("limiter", ["memory://", "sqlite:///limits.db"])
+def test_limits_that_each_process_counts_alone_are_said_to_be(run, desk, monkeypatch, limiter):
+    """What workers have taken is not seen here, and the answer looked as if it were."""
+    limited, free = desk.issue(name="A", limits=["5/minute"]).secret, desk.issue(name="B").secret
+    monkeypatch.setenv("KEYDESK_LIMITER", limiter)
+    noted = "each process counts requests in its own memory"
+    assert (noted in run("verify", stdin=limited).stderr) is (limiter == "memory://")
+    assert noted not in run("verify", stdin=free).stderr

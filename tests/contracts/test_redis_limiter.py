@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from keydesk.claims import Claim, Pool
 from keydesk.errors import LimiterUnavailable, SettingsError
@@ -265,7 +266,7 @@ def test_server_that_takes_over_grants_no_credits_again(
     assert isinstance(first, Valkey)
     assert isinstance(second, Valkey)
     for server in (first, second):
-        server.ask("CONFIG", "SET", "primaryauth", PASSWORD, "repl-diskless-sync-delay", "0")
+        server.ask("CONFIG", "SET", "masterauth", PASSWORD, "repl-diskless-sync-delay", "0")
     of_first, of_second = limiters(first.url()), limiters(second.url())
 
     def follow(replica: Valkey, primary: Valkey) -> None:
@@ -551,6 +552,27 @@ def test_database_and_user_of_the_url_are_used(valkey: Valkey, limiters: Callabl
     (check,) = limiter.checks()
     assert (check.passed, "INFO" in check.fix) == (False, True)
     valkey.ask("ACL", "DELUSER", "app")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ACL failure in script: User app has no permissions to run the 'info' command script: 2b, on @user_script:73.",
+        "The user executing the script can't run this command or subcommand script: 2b, on @user_script:73.",
+    ],
+    ids=["Valkey 9.1", "Redis 7.0"],
+)
+def test_user_who_may_not_do_what_the_script_does(
+    limiter: RedisLimiter, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """Servers say it in different words."""
+
+    def refuse(*_: object) -> None:
+        raise ResponseError(said)
+
+    monkeypatch.setattr(limiter, "_run", refuse)
+    with pytest.raises(LimiterUnavailable, match="Allow its user"):
+        limiter.take([MINUTE])
 
 
 @pytest.mark.parametrize("kind", ["valkey", "valkey-cluster"])

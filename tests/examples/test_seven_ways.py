@@ -237,6 +237,16 @@ def test_import_keys_app_and_config_keys_work_without_a_database() -> None:
     assert desk.verify("0b6b1c1e-6a55-4a0e-9a43-0a4a6a7ff1f5", scopes=["orders:write"]).allowed
 
 
+# Behind a gateway; tests/server/test_gateways.py puts real ones before it
+
+
+def test_backend_reads_who_calls(load: Load) -> None:
+    client = load("gateways/backend.py").app.test_client()
+    headers = {"X-Key-Name": "Zo%C3%AB", "X-Key-Owner": "", "X-Key-Scopes": "orders:read,orders:write"}
+    caller = client.post("/orders", headers=headers, data=b"tea").get_json()["caller"]
+    assert (caller["name"], caller["owner"], caller["scopes"]) == ("Zoë", "", ["orders:read", "orders:write"])
+
+
 # The walk
 
 
@@ -268,7 +278,8 @@ def test_demo_serves_on_another_port_where_its_own_is_taken(load: Load, monkeypa
 
 
 def test_examples_every_one_is_named_here() -> None:
-    here, listed = Path(__file__).read_text(), (EXAMPLES / "README.md").read_text()
+    tests = Path(__file__), Path(__file__).parents[1] / "server" / "gateways.py"
+    here, listed = "".join(path.read_text() for path in tests), (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.rglob("*.py"):
         name = path.relative_to(EXAMPLES).as_posix()
         assert name in here or name == "orders_api.py", f"{name} has no test"

@@ -2,7 +2,8 @@
 
 A page's blocks run in order, in one empty folder. Python blocks share one namespace; with `file=NAME` they are written
 to that file. In console blocks `$ ` begins a command, `> ` goes on with it, and what follows is what it prints, where
-`...` stands for anything; a command that ends in ` &` is a server and is ended with the page.
+`...` stands for anything; a command that ends in ` &` is a server and is ended with the page. A block with
+`file=examples/NAME` shows that file, whole. Ports are replaced by free ones, in commands and in the examples they use.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,7 +35,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 # Writes the variables that later commands of a page may use.
 KEEP = """for name in ${!KEYDESK_@} ${!FLASK_@} KEY ID OLD NEW SECRET; do
 [ -z "${!name+set}" ] || printf 'export %s=%q\\n' "$name" "${!name}"; done"""
-DOCUMENTED_PORT = "5000"
+# Where programs of the docs listen: a Flask application, a gateway, Keydesk's server.
+DOCUMENTED_PORTS = ("5000", "8000", "8080")
+PORT = re.compile(rf"\b(?:{'|'.join(DOCUMENTED_PORTS)})\b")
+NEEDED = {"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy"}  # programs of Debian's that pages start
 BLOCK = re.compile(r"^```(\w*)[ ]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -59,7 +64,7 @@ def name_of(page: Path) -> str:
 
 
 def test_blocks_every_language_is_known() -> None:
-    known = {"python", "console", "json", "yaml", "toml", "text"}
+    known = {"python", "console", "json", "yaml", "toml", "text", "nginx", "caddy", "haproxy", "lua"}
     for page in PAGES:
         assert page.read_text(encoding="utf-8").count("\n```") % 2 == 0, f"{name_of(page)}: a block is not closed"
         for block in blocks_of(page):
@@ -77,6 +82,7 @@ def pages_to_run() -> list[Any]:
 
 @pytest.mark.parametrize("page", pages_to_run(), ids=name_of)
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_without_programs(page)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "documentation"}
     shell = Shell(tmp_path)
@@ -88,8 +94,19 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         close_what_is_open(namespace)
 
 
+def refuse_without_programs(page: Path) -> None:
+    """Skip a page whose commands start a program that is not installed; where nothing may be skipped that fails."""
+    commands = [command for block in blocks_of(page) if block.language == "console" for command in block.text.split()]
+    for program, package in NEEDED.items():
+        if program in commands and shutil.which(program, path=Shell.PATH) is None:
+            pytest.skip(f"{program} is not installed; on Debian: apt-get install {package}")
+
+
 def run(block: Block, place: str, namespace: dict[str, Any], shell: Shell) -> None:
     """Run one block."""
+    if block.argument.startswith("file=examples/"):
+        shown = (ROOT / block.argument.removeprefix("file=")).read_text(encoding="utf-8")
+        assert block.text == shown, f"{place}: the block is not what is in that file"
     if block.language == "python" and block.argument.startswith("file="):
         Path(block.argument.removeprefix("file=")).write_text(block.text, encoding="utf-8")
     elif block.language == "python":
@@ -119,18 +136,21 @@ def close_what_is_open(namespace: dict[str, Any]) -> None:
 class Shell:
     """Runs the commands of a page one after another; variables that one exports or sets are there for the next."""
 
+    PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._state = folder / ".variables"
         self._state.write_text("")
         self._servers: list[subprocess.Popen[bytes]] = []
-        self._port = str(free_port())
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self._environment = {**os.environ, "PATH": path, "COLUMNS": "200"}
+        self._ports = {port: str(free_port()) for port in DOCUMENTED_PORTS}
+        self._environment = {**os.environ, "PATH": self.PATH, "COLUMNS": "200"}
 
     def run(self, text: str, place: str) -> None:
         """Run the commands of a block and compare what they print."""
-        for command, expected in commands_of(text.replace(DOCUMENTED_PORT, self._port)):
+        if "examples/gateways" in text:
+            self._copy_gateways()
+        for command, expected in commands_of(self._with_free_ports(text)):
             if command.endswith(" &"):
                 self._serve(command.removesuffix(" &"))
                 continue
@@ -145,7 +165,19 @@ class Shell:
                     f"{place}: $ {command}\nprinted\n{done.stdout}{done.stderr}"
                 )
 
+    def _with_free_ports(self, text: str) -> str:
+        return PORT.sub(lambda match: self._ports[match[0]], text)
+
+    def _copy_gateways(self) -> None:
+        copy = self._folder / "examples" / "gateways"
+        if not copy.exists():
+            shutil.copytree(ROOT / "examples" / "gateways", copy, ignore=shutil.ignore_patterns("__pycache__"))
+            for file in filter(Path.is_file, copy.rglob("*")):
+                file.write_text(self._with_free_ports(file.read_text(encoding="utf-8")), encoding="utf-8")
+
     def _serve(self, command: str) -> None:
+        # A gateway's port is in its file.
+        port = next((port for port in self._ports.values() if port in command), self._ports["8000"])
         with (self._folder / ".server.log").open("ab") as log:
             self._servers.append(
                 subprocess.Popen(
@@ -159,7 +191,7 @@ class Shell:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", int(self._port))) == 0:
+                if probe.connect_ex(("127.0.0.1", int(port))) == 0:
                     return
             assert self._servers[-1].poll() is None, (self._folder / ".server.log").read_text()
             time.sleep(0.05)

@@ -17,7 +17,8 @@ class ServerRig:
 
     def __init__(self, clock: ManualClock, **settings: Any) -> None:
         self.clock = clock
-        self.server: Server = create_app({"KEYDESK_STORE": "memory://"} | settings, clock=clock)
+        given = {"KEYDESK_STORE": "memory://", "KEYDESK_DEVELOPMENT": True} | settings
+        self.server: Server = create_app(given, clock=clock)
 
     @property
     def desk(self) -> Desk:

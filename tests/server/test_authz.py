@@ -89,7 +89,8 @@ def test_requirement_that_cannot_be_read_lets_nobody_in(rig: ServerRig, query: s
         assert answer.status_code == 500
         assert answer.get_json()["reason"] == "misconfigured"
     if query.startswith("scope="):
-        assert rig.call(**with_scope("/authz/envoy"), secret=everything).status_code == 200
+        headers = {"X-Required-Scope": query.removeprefix("scope="), "X-API-Key": everything}
+        assert rig.call("/authz/envoy", headers=headers).status_code == 500
 
 
 def test_parameters_of_a_client_change_nothing(rig: ServerRig) -> None:
@@ -165,5 +166,9 @@ def test_made_up_queries_are_not_kept(rig: ServerRig) -> None:
     secret = rig.issue().secret
     for number in range(3000):
         rig.call(f"/authz/forwarded?q={number}", secret)
-    authz: Any = rig.server._envoy
-    assert len(authz.__self__._requirements) <= 1001
+    for number in range(100):
+        rig.call(f"/authz/forwarded?q={number}{'x' * 60_000}", secret)
+    authz: Any = rig.server._envoy[1]
+    kept = authz.__self__._requirements
+    assert len(kept) <= 1001
+    assert sum(map(len, kept)) < 1_000_000

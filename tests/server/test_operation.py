@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from keydesk.errors import SettingsError
+from keydesk.server import create_app
 from keydesk.testing import ManualClock
 
 from ..faults.conftest import upgraded
@@ -47,3 +50,13 @@ def test_error_is_answered_and_told(
 def test_unknown_path_says_where_to_look(rig: ServerRig) -> None:
     answer = rig.call("/nowhere")
     assert (answer.status_code, answer.get_json()["reason"]) == (404, "not_found")
+
+
+def test_no_pepper_no_server(clock: ManualClock) -> None:
+    """Number 14 of the list: no default is as good as a secret."""
+    with pytest.raises(SettingsError, match=r"KEYDESK_PEPPER is not set.*openssl rand -base64 32"):
+        create_app({"KEYDESK_STORE": "memory://"}, clock=clock)
+    with pytest.raises(SettingsError, match=r"KEYDESK_PREFIX(.|\n)*KEYDESK_PEPPER is not set"):
+        create_app({"KEYDESK_STORE": "memory://", "KEYDESK_PREFIX": "!"}, clock=clock)
+    pepper = base64.b64encode(b"p" * 32).decode()
+    create_app({"KEYDESK_STORE": "memory://", "KEYDESK_PEPPER": pepper}, clock=clock).close()

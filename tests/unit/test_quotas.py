@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -118,6 +121,22 @@ def test_quota_in_total_names_no_time(desk: Desk, clock: ManualClock) -> None:
     assert isinstance(decision, Denied)
     assert decision.taken is not None
     assert decision.taken.retry_after is None
+
+
+@pytest.mark.parametrize("quota", ["3/day", "3/month Europe/Rome"])
+def test_request_that_costs_more_than_a_quota_is_told_of_no_time(desk: Desk, quota: str) -> None:
+    """It waited for the next period once, and was refused there again."""
+    secret = _key(desk, quota, "9/day Asia/Tokyo").secret
+    for test in (True, False):
+        decision = desk.verify(secret, cost=4, test=test)
+        assert isinstance(decision, Denied)
+        assert decision.taken is not None
+        assert decision.taken.retry_after is None
+    assert desk.verify(secret, cost=3).allowed
+    decision = desk.verify(secret, cost=3)
+    assert isinstance(decision, Denied)
+    assert decision.taken is not None
+    assert decision.taken.retry_after
 
 
 def test_smaller_of_two_quotas_of_a_period_holds(desk: Desk) -> None:
@@ -296,10 +315,27 @@ def test_refill_out_of_range(desk: Desk, credits_: Any) -> None:
 
 
 def test_refill_of_what_is_not_there(desk: Desk) -> None:
-    with pytest.raises(InvalidField, match="has no quota per total"):
+    with pytest.raises(InvalidField, match="has no quota 'total'"):
         desk.quotas.refill(_key(desk, "3/day").key.id, 5)
     with pytest.raises(KeyNotFound):
         desk.quotas.refill("key_" + "0" * 28, 5)
+
+
+def test_refill_of_one_of_several_quotas_of_a_period(desk: Desk) -> None:
+    """The first was refilled once, and of those of an owner none could be."""
+    desk.owners.put("acme", quotas=["1000/month"])
+    key = _key(desk, "10/month", "10/month Europe/Rome", "7/day", owner="acme").key
+    with pytest.raises(InvalidField, match="10/month, 10/month Europe/Rome, 1000/month quota per owner"):
+        desk.quotas.refill(key.id, 5, period="month")
+    for named in ("10/month Europe/Rome", "1000/month quota per owner", "day"):
+        desk.quotas.refill(key.id, 5, period=named)
+    refilled = {each.policy: each.refilled for each in desk.quotas.balances(key.id)}
+    assert refilled == {
+        "10/month quota": 0,
+        "10/month Europe/Rome quota": 5,
+        "7/day quota": 5,
+        "1000/month quota per owner": 5,
+    }
 
 
 # Reserving
@@ -351,6 +387,27 @@ def test_reservation_takes_nothing_from_limits(desk: Desk) -> None:
 def test_reservation_of_a_key_without_quotas(desk: Desk) -> None:
     with desk.quotas.reserve(_key(desk).key, 1000) as reservation:
         reservation.settle(10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("held", [False, True])
+def test_reservation_goes_back_once_where_a_process_was_forked_meanwhile(desk: Desk, held: bool) -> None:
+    """Parent and child both leave the block: what was reserved once came back twice."""
+    reservation = desk.quotas.reserve(_key(desk, "1000/total").key, 600)
+    with reservation._lock if held else nullcontext():
+        child = os.fork()
+        if not child:
+            signal.alarm(10)  # it ends, whatever it waits for
+            try:
+                given_back: list[int] = []
+                reservation._credits.give_back = lambda _, credits_: given_back.append(credits_)  # type: ignore[method-assign]
+                reservation.settle(100)
+                reservation.refund()
+            finally:
+                os._exit(len(given_back))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    reservation.settle(100)
+    desk.quotas.reserve(_key(desk, "1000/total").key, 900)
 
 
 def test_desk_without_a_limiter(desk: Desk) -> None:

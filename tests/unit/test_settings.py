@@ -51,6 +51,9 @@ def test_defaults() -> None:
         "usage_minutes_kept": 48,
         "usage_hours_kept": 90,
         "trusted_proxies": Networks(),
+        "development": False,
+        "access_log": False,
+        "metrics_folder": None,
     }
 
 
@@ -86,6 +89,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("KEYDESK_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1", Networks(["10.0.0.0/8", "192.0.2.1"])),
     ("KEYDESK_TRUSTED_PROXIES", ["2001:db8::/32"], Networks(["2001:db8::/32"])),
     ("KEYDESK_TRUSTED_PROXIES", "", Networks()),
+    ("KEYDESK_METRICS_FOLDER", "/", "/"),
+    ("KEYDESK_METRICS_FOLDER", "", None),
     ("KEYDESK_USAGE_FLUSH_SECONDS", 0.5, 0.5),
     ("KEYDESK_USAGE_MINUTES_KEPT_HOURS", "72", 72),
     ("KEYDESK_USAGE_HOURS_KEPT_DAYS", 1, 1),
@@ -158,6 +163,8 @@ BAD: list[tuple[str, Any]] = [
     ("KEYDESK_LIMITER_FAILURE", 5),
     ("KEYDESK_DEFAULT_LIMITS", "100"),
     ("KEYDESK_TRUSTED_PROXIES", "0.0.0.0/0"),
+    ("KEYDESK_METRICS_FOLDER", "/nowhere/at/all"),
+    ("KEYDESK_METRICS_FOLDER", "/tmp\0"),
     ("KEYDESK_TRUSTED_PROXIES", "the proxy"),
     ("KEYDESK_TRUSTED_PROXIES", 5),
     ("KEYDESK_DEFAULT_LIMITS", ["100/fortnight"]),

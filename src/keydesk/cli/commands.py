@@ -9,9 +9,11 @@ from .doctor import doctor
 from .ending import delete, disable, enable, revoke
 from .history import events
 from .imports import import_
-from .issuing import issue, rotate
+from .issuing import init, issue, rotate
 from .planning import owners, plans
 from .reading import list_, show
+from .scanning import scan
+from .serving import serve
 from .tending import db, prune
 from .updating import update
 from .using import usage
@@ -35,7 +37,10 @@ COMMANDS: tuple[click.Command, ...] = (
     refill,
     events,
     import_,
+    scan,
     prune,
     db,
     doctor,
+    init,
+    serve,
 )

@@ -60,8 +60,10 @@ class Run:
     out: Console
     err: Console
 
-    def show(self, value: Any, for_people: Callable[[], RenderableType]) -> None:
+    def show(self, value: Any, for_people: Callable[[], RenderableType | None]) -> None:
         """Print what was asked for: the value as one JSON document, or what `for_people` makes for them.
+
+        Where it returns None, it has printed everything itself.
 
         Raises:
             click.exceptions.Exit: Standard output cannot be written; with code 1.
@@ -70,8 +72,8 @@ class Run:
         try:
             if self.as_json:
                 self.print_json(value)
-            else:
-                self.out.print(for_people())
+            elif (made := for_people()) is not None:
+                self.out.print(made)
         except BrokenPipeError:
             raise
         except OSError as error:

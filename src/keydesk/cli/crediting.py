@@ -40,10 +40,10 @@ def quotas(run: Run, key_id: str) -> None:
 @click.argument("credits_", metavar="CREDITS", type=int)
 @click.option(
     "--period",
-    type=click.Choice([str(period) for period in Period]),
+    metavar="PERIOD",
     default=str(Period.TOTAL),
     show_default=True,
-    help="Which of its quotas: per day, per month or in total.",
+    help="Which of its quotas: day, month or total. Where it has several of these, one of them as `quotas` shows it.",
 )
 def refill(run: Run, key_id: str, credits_: int, period: str) -> None:
     """Add credits to a quota of a key, for the period that runs. Output as of `quotas`."""

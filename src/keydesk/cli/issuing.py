@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from ..keys.record import IssuedKey
+from ..desk import Desk
+from ..keys.authority import WRITE_SCOPE
+from ..keys.record import IssuedKey, Key, Status
 from ..keys.secret import Environment
 from .command import command
 from .context import Run, actor
@@ -56,8 +58,44 @@ def issue(run: Run, expires: timedelta | datetime | None, **fields: Any) -> None
     with run.open_desk() as desk:
         issued = desk.issue(**given, expires_at=moment_of(expires, desk.clock.now()), actor=actor())
         _hand_over(run, issued, desk.clock.now())
-    if issued.key.limits or issued.key.quotas:
-        run.note("Note: limits and quotas are kept with the key, but this version does not enforce them yet.")
+
+
+@command("init", examples=("keydesk init", "ADMIN=$(keydesk init)"))
+def init(run: Run) -> None:
+    """Make the first administrator's key and print its secret.
+
+    It may do everything, so that it can give any key what that needs: nobody gives more than they hold. Once there is
+    a key that may manage others, this makes none; `keydesk issue` does. The secret is the only line on standard output;
+    with --json, a document with the members `key` and `secret`.
+    """
+    run.require_output()
+    with run.open_desk() as desk:
+        administrator = find_administrator(desk)
+        if administrator is not None:
+            key_id = administrator.id
+            run.refuse(f"{key_id} may manage keys. If its secret is lost: `keydesk rotate {key_id} --overlap 0s`")
+        make_administrator(run, desk)
+
+
+def find_administrator(desk: Desk) -> Key | None:
+    """Return a key that may manage others today, or None.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    return next(iter(desk.list_keys(scope=WRITE_SCOPE, status=Status.ACTIVE, size=1).keys), None)
+
+
+def make_administrator(run: Run, desk: Desk) -> None:
+    """Make a key that may do everything, and print it.
+
+    Raises:
+        StoreReadOnly: Keys are in a file or in the configuration.
+        StoreUnavailable: The store does not answer.
+        click.exceptions.Exit: Its secret could not be written; with code 1.
+    """
+    issued = desk.issue(name="Administrator", scopes=["*"], actor=actor())
+    _hand_over(run, issued, desk.clock.now())
 
 
 @command(

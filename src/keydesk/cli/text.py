@@ -21,7 +21,8 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 # Commands named in messages of the core, which do not know where they are typed.
 _COMMANDS = (
-    "issue|list|show|update|rotate|disable|enable|revoke|delete|verify|events|import|prune|db|doctor|usage|plans|owners"
+    "issue|list|show|update|rotate|disable|enable|revoke|delete|verify|events|import|scan|prune|db|doctor|usage|plans|"
+    "owners|quotas|refill|init|serve"
 )
 _NAMED = re.compile(rf"(?<![\w./-])keydesk (?=(?:{_COMMANDS})\b)")
 # One command as it is typed at each door, for messages that end in a log or a traceback too.

@@ -16,6 +16,7 @@ from ..settings import Settings
 from ..terms import ViewLimits
 from ..verifier import MISSING
 from ..web.credentials import CredentialReader
+from ..web.refusals import log_refusal
 from ..web.responses import Answers, expiry_notice, rate_limit_headers
 from .access import Access, access_of
 from .current import find_allowed, real_request, set_allowed
@@ -25,8 +26,6 @@ from .watch import Watch
 
 logger = logging.getLogger("keydesk")
 
-REFUSAL_LINE = "refused: %s, key %s (%s), from %s, at %s"
-_MAX_LOGGED_CHARACTERS = 200
 _LIMITS_TAKEN = "_keydesk_limits_taken"  # of this request, on the request object; see current.py
 
 
@@ -127,7 +126,7 @@ class Guard:
 
     def _refuse(self, request: Request, denied: Denied) -> Response:
         answer = self.answers.answer(denied)
-        _log(request, denied)
+        log_refusal(denied, request.remote_addr, request.endpoint)
         if key_denied.receivers:
             key_denied.send(self.app, decision=denied)
         exception = EXCEPTIONS[denied.reason]
@@ -161,7 +160,7 @@ class Guard:
             if not getattr(error, "logged", False):
                 logger.error("Keydesk cannot take credits: %s", error)
             denied, exception = Denied(Reason.UNAVAILABLE, allowed.key, allowed.secret.hint), StoreUnavailable
-        _log(request, denied)
+        log_refusal(denied, request.remote_addr, request.endpoint)
         if key_denied.receivers:
             key_denied.send(self.app, decision=denied)
         raise exception(denied, self.answers.answer(denied))
@@ -238,26 +237,3 @@ def _add_rate_limits(limits: tuple[tuple[str, str], ...]) -> None:
 def _is_automatic(rule: Rule) -> bool:
     """Return whether Flask itself answers OPTIONS here, without the view."""
     return bool(getattr(rule, "provide_automatic_options", False))
-
-
-def _log(request: Request, denied: Denied) -> None:
-    """Write the one line of a refusal. Made by hand: `logger.warning` would look through the stack for its caller."""
-    if not logger.isEnabledFor(logging.WARNING):
-        return
-    values = (
-        denied.reason,
-        denied.hint or "-",
-        denied.key.id if denied.key else "-",
-        _escaped(request.remote_addr),
-        _escaped(request.endpoint),
-    )
-    logger.handle(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, REFUSAL_LINE, values, None, "_log"))
-
-
-def _escaped(text: str | None) -> str:
-    """Return a text that cannot begin a line of its own in a log or steer a terminal."""
-    if text is None:
-        return "-"
-    if len(text) > _MAX_LOGGED_CHARACTERS:
-        text = text[:_MAX_LOGGED_CHARACTERS]
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

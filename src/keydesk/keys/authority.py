@@ -40,6 +40,22 @@ def excess(caller: Key, wanted: KeyFields) -> list[str]:
     return problems + _limits_beyond(caller, wanted)
 
 
+def excess_under_same_plan(caller: Key, wanted: KeyFields) -> list[str]:
+    """Return what the caller states itself and a key with the same plan would leave to that plan; empty for nothing.
+
+    The plan may give no more than that today. What it will give tomorrow is then not for the caller, nor for the key.
+
+    Args:
+        caller, wanted: Both as they are stated, without the plan.
+    """
+    problems = []
+    if caller.scopes and not wanted.scopes:
+        problems.append("scopes must be stated, as the caller's are: those of its plan may become more")
+    elif caller.scopes:
+        problems += _scopes_beyond(caller, wanted)
+    return problems + _limits_beyond(caller, wanted)
+
+
 def problems_of_planner(caller: Key, now: datetime) -> list[str]:
     """Return why the caller may not change plans or owners' terms, which are for many keys; empty when it may."""
     problems = []

@@ -101,12 +101,18 @@ class MemoryLimiter:
     def _drop_ended(self, now: int) -> None:
         """Begin the turns that are due, and drop some of what has ended."""
         if now >= self._next_turn:
-            all_turns: list[tuple[int, _Turns[Any]]] = [*self._counters.items(), *self._credits.items()]
-            for seconds, turns in all_turns:
-                if now >= turns.ends_at:
-                    # One step longer than the window: then whatever was not used in a turn has left.
-                    self._ended.append(turns.turn(now, seconds * STEP_MICROSECONDS * SLOTS))
-            self._next_turn = min((turns.ends_at for _, turns in all_turns), default=0)
+            ends = []
+            kinds: tuple[dict[int, _Turns[Any]], ...] = (self._counters, self._credits)
+            for by_length in kinds:
+                for seconds, turns in list(by_length.items()):
+                    if now >= turns.ends_at:
+                        # One step longer than the window: then whatever was not used in a turn has left.
+                        self._ended.append(turns.turn(now, seconds * STEP_MICROSECONDS * SLOTS))
+                        if not turns.before:  # nobody has a limit of this length any more
+                            del by_length[seconds]
+                            continue
+                    ends.append(turns.ends_at)
+            self._next_turn = min(ends, default=0)
         for _ in range(_DROPPED_AT_ONCE):
             while self._ended and not self._ended[-1]:
                 self._ended.pop()

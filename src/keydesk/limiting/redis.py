@@ -46,6 +46,16 @@ _NEVER = 255  # steps: the cost is more than the limit
 _GRACE_MILLISECONDS = 60_000  # with a clock of the tests, which stands while the server's goes on
 _PROBE = Claim("probe", "{keydesk}probe", 1, 1)
 _EVICTING = ("allkeys-", "volatile-")
+_FORBIDDEN_IN_SCRIPT = ("ACL failure", "user executing the script")  # of Valkey and Redis 7.2; of Redis 7.0
+_FILES = "Look at the files of certificates that the options behind the ? in KEYDESK_LIMITER name."
+_ADVICE_ON_TLS = {  # by what its error says
+    "certificate is not valid for": "Let KEYDESK_LIMITER name the host as its certificate does.",
+    "certificate has expired": "Give the server a new certificate, or set the clock of this machine.",
+    "certificate verify failed": "Let ssl_ca_certs in KEYDESK_LIMITER name the file of the authority that it is from.",
+    "No such file": _FILES,
+    "Permission denied": _FILES,
+    "NO_CERTIFICATE_OR_CRL_FOUND": _FILES,
+}
 
 
 class RedisLimiter:
@@ -135,7 +145,7 @@ class RedisLimiter:
         problem = f"the limiter {self._address} does not answer: {first_line}"
         if isinstance(error, AuthenticationError):
             return problem, "Look at the user and the password in KEYDESK_LIMITER."
-        if isinstance(error, NoPermissionError) or "ACL failure" in first_line:  # in the script
+        if isinstance(error, NoPermissionError) or any(said in first_line for said in _FORBIDDEN_IN_SCRIPT):
             return problem, "Allow its user EVALSHA, EVAL, TIME, MGET, SET, DEL and INFO, and the keys keydesk:*."
         if isinstance(error, OutOfMemoryError):
             return problem, "Give the server more memory."
@@ -145,6 +155,11 @@ class RedisLimiter:
             return problem, "It is one of a cluster; begin KEYDESK_LIMITER with redis+cluster:// or rediss+cluster://."
         if "cluster support disabled" in first_line:
             return problem, "It is no cluster; begin KEYDESK_LIMITER with redis:// or rediss://."
+        if self._address.tls:
+            for said, advice in _ADVICE_ON_TLS.items():
+                if said in first_line:
+                    return problem, advice
+            return problem, "See that it runs, can be reached from here and speaks TLS; `keydesk doctor` looks again."
         return problem, "See that it runs and can be reached from here; `keydesk doctor` looks again."
 
     def checks(self) -> list[Check]:

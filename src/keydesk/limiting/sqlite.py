@@ -32,6 +32,7 @@ PAUSES = 2000  # so a request waits for about a second, and then the limiter cou
 MAX_IDLE = 64
 _SWEEP_EVERY = 64  # takes
 _SWEPT_AT_ONCE = 128  # entries that are looked at then: twice as many as can have come
+MOST_UNUSED = 64  # counters of a subject, of limits that a request does not name: other workers' and former ones
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TABLES = (
@@ -86,6 +87,8 @@ class SqliteLimiter:
             if isinstance(error, sqlite3.Error):
                 self.close()  # what is wrong with the file is so for all who have it open
                 raise LimiterUnavailable(self._problem(error)) from None
+            if isinstance(error, OverflowError):  # less than nothing would be left: the sum is not that of the steps
+                raise LimiterUnavailable(self._changed()) from None
             raise
         if len(self._idle) < MAX_IDLE:
             self._idle.append(cursor)
@@ -110,8 +113,8 @@ class SqliteLimiter:
             rows: list[Any] = []
             for subject, ledger in ledgers.items():
                 if len(ledger) > len(claims):
-                    _drop_ended(ledger, now)
-                rows += (subject, now + max(ledger) * STEP_MICROSECONDS * SLOTS, _packed(ledger))
+                    _drop_unused(ledger, claims, now)
+                rows += (subject, now + max(ledger, default=0) * STEP_MICROSECONDS * SLOTS, _packed(ledger))
             cursor.execute(_put("counters", "packed", len(ledgers)), rows)
         if pools:
             rows = []
@@ -133,7 +136,7 @@ class SqliteLimiter:
         try:
             return dict(zip(subjects, map(_unpacked, found)))  # noqa: B905 - `strict` takes as long again
         except (TypeError, ValueError):
-            raise LimiterUnavailable(f"somebody changed {self.path}, which counts for limits; delete it") from None
+            raise LimiterUnavailable(self._changed()) from None
 
     def _held(self, cursor: sqlite3.Cursor, pools: Sequence[Pool]) -> list[int]:
         found = cursor.execute(_find("pools", "credits", len(pools)), [pool.subject for pool in pools]).fetchone()
@@ -197,6 +200,9 @@ class SqliteLimiter:
         first_line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         return f"the limiter's file {self.path} cannot be used: {first_line}; mend that, or name another limiter"
 
+    def _changed(self) -> str:
+        return f"somebody changed {self.path}, which counts for limits; delete it"
+
     def _leave(self) -> Any:
         """Leave the connections to the parent of a forked process; return them."""
         inherited, self._idle = self._idle, deque()
@@ -243,9 +249,16 @@ def _packed(ledger: Ledger) -> array[int]:
     return numbers
 
 
-def _drop_ended(ledger: Ledger, now: int) -> None:
-    """Drop the counters of windows that no limit of today has."""
+def _drop_unused(ledger: Ledger, claims: Sequence[Claim], now: int) -> None:
+    """Drop the counters of windows that no limit of today has: all that have ended, and of the others the first.
+
+    Who changes the limits of a key over and over would otherwise make its row ever longer, and each take slower.
+    """
+    for seconds in {claim.window_seconds for claim in claims}.intersection(ledger):
+        ledger[seconds] = ledger.pop(seconds)  # what is used now comes last
     for seconds in [seconds for seconds, counter in ledger.items() if has_ended(counter, seconds, now)]:
+        del ledger[seconds]
+    for seconds in list(ledger)[: max(0, len(ledger) - len(claims) - MOST_UNUSED)]:
         del ledger[seconds]
 
 

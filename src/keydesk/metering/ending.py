@@ -6,6 +6,7 @@ import _thread
 import atexit
 import os
 import signal
+import sys
 import threading
 import weakref
 from types import FrameType
@@ -34,11 +35,13 @@ class Forked(Protocol):
 # signal or a fork could find taken.
 _flushed: dict[int, weakref.ref[Any]] = {}
 _forked: dict[int, weakref.ref[Any]] = {}
+_finalizer_of = 0  # the process that has one
 
 
 def flush_at_end(thing: Flushed) -> None:
     """Have a thing flushed when the process ends, until `leave` or until it is collected."""
     _put(_flushed, thing)
+    _flush_in_processes_of_multiprocessing()
 
 
 def leave(thing: Flushed) -> None:
@@ -61,6 +64,18 @@ def _flush_all() -> None:
         thing = reference()
         if thing is not None:
             thing.flush()
+
+
+def _flush_in_processes_of_multiprocessing() -> None:
+    """Have everything flushed at the end of a process that `multiprocessing` made, as Granian's workers are.
+
+    They end without `atexit`. Whoever is no such process need not load that module.
+    """
+    global _finalizer_of
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _finalizer_of != os.getpid():  # one that is forked forgets its parent's
+        _finalizer_of = os.getpid()
+        util.Finalize(None, _flush_all, exitpriority=0)
 
 
 def _begin_anew() -> None:

@@ -5,25 +5,35 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeAlias
+
+from flask import Flask, request
 
 from ..build import STAND_ALONE_STORE, build_desk
 from ..clock import Clock
+from ..decision import Allowed, Denied
 from ..desk import Desk
 from ..environment import read_environment
-from ..settings import Settings, survey_settings
+from ..flask.signals import key_accepted, key_denied
+from ..settings import Settings, problems_of_server, survey_settings
+from ..usage import ALLOWED
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers, problem_answer
+from .access_log import KEY_ID, AccessLog
 from .authz import ForwardAuth
 from .forwarded import ClientAddresses
+from .leaks import Leaks
+from .management import make_management
+from .metrics import Metrics
 from .operation import Operation
 from .verify import Verify
 
 logger = logging.getLogger("keydesk")
 
-Application: TypeAlias = Callable[[dict[str, Any], Any], Iterable[bytes]]
+# What answers, and what is counted with it.
+Place: TypeAlias = "tuple[str, Callable[[dict[str, Any], Any], Iterable[bytes]]]"
 
-_NOT_FOUND = problem_answer(HTTPStatus.NOT_FOUND, "not_found", "Nothing is here. /openapi.json lists what there is.")
 _FAILED = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This went wrong; the server's log says why.")
 
 
@@ -36,34 +46,64 @@ class Server:
 
     def __init__(self, desk: Desk, settings: Settings) -> None:
         self.desk = desk
+        self._monotonic = desk.clock.monotonic
         credentials = CredentialReader(header=settings.header, query_parameter=None)
         answers = Answers(realm=settings.realm, header=settings.header)
         addresses = ClientAddresses(settings.trusted_proxies)
-        authz = ForwardAuth(desk, credentials, answers, addresses)
-        self._envoy = authz.envoy
+        self._metrics = Metrics(desk, Path(settings.metrics_folder) if settings.metrics_folder else None)
+        self._log = AccessLog(addresses) if settings.access_log else None
+        authz = ForwardAuth(desk, credentials, answers, addresses, self._metrics)
+        self._envoy: Place = ("authz", authz.envoy)
+        leaks = Leaks(desk, credentials, answers, addresses.of)
         operation = Operation(desk)
         # By the very path: what a proxy's normalising could change, such as `//` and `;`, is nowhere.
-        self._by_path: dict[str, Application] = {
-            "/authz/forwarded": authz.forwarded,
-            "/authz/nginx": authz.nginx,
-            "/authz/envoy": authz.envoy,
-            "/v1/verify": Verify(desk, credentials, answers, addresses),
-            "/healthz": operation.health,
-            "/readyz": operation.ready,
+        self._by_path: dict[str, Place] = {
+            "/authz/forwarded": ("authz", authz.forwarded),
+            "/authz/nginx": ("authz", authz.nginx),
+            "/authz/envoy": self._envoy,
+            "/v1/verify": ("verify", Verify(desk, credentials, answers, addresses, self._metrics)),
+            "/v1/leaks": ("leaks", leaks.report),
+            "/v1/leaks/github": ("leaks", leaks.github),
+            "/healthz": ("operation", operation.health),
+            "/readyz": ("operation", operation.ready),
+            "/metrics": ("operation", self._metrics),
         }
+        management = make_management(desk, settings)
+        key_accepted.connect(self._note_accepted, management)
+        key_denied.connect(self._note_denied, management)
+        self._elsewhere: Place = ("management", management.wsgi_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
+        began = self._monotonic()
         path = environ["PATH_INFO"]
-        application = self._by_path.get(path)
-        if application is None:
-            application = self._envoy if path.startswith("/authz/envoy/") else _nothing
+        place = self._by_path.get(path)
+        if place is None:
+            place = self._envoy if path.startswith("/authz/envoy/") else self._elsewhere
+        door, application = place
+        log = self._log
+        if log is not None:
+            start_response = log.listening(environ, start_response)
         try:
-            return application(environ, start_response)
+            body = application(environ, start_response)
         except Exception:
             logger.exception("A request to the server went wrong")
             start_response(_FAILED.status_line, list(_FAILED.headers))
-            return (_FAILED.body,)
+            body = (_FAILED.body,)
+        took = self._monotonic() - began
+        self._metrics.time(door, took)
+        if log is not None:
+            log.write(environ, took)
+        return body
+
+    def _note_accepted(self, _: Flask, decision: Allowed) -> None:
+        self._metrics.count(ALLOWED)
+        request.environ[KEY_ID] = decision.key.id
+
+    def _note_denied(self, _: Flask, decision: Denied) -> None:
+        self._metrics.count(decision.reason)
+        if decision.key is not None:
+            request.environ[KEY_ID] = decision.key.id
 
     def close(self) -> None:
         """Write down what was counted, and give back connections. The server cannot be used afterwards."""
@@ -78,13 +118,9 @@ def create_app(settings: Mapping[str, Any] | None = None, *, clock: Clock | None
         clock: What tells the time; the system's by default.
 
     Raises:
-        SettingsError: Settings cannot be used. All problems are in it, each with its fix.
+        SettingsError: Settings cannot be used, or there is no pepper. All problems are in it, each with its fix.
     """
     given = read_environment() if settings is None else settings
     read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
+    problems += problems_of_server(read)
     return Server(build_desk(read, problems=problems, clock=clock), read)
-
-
-def _nothing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    start_response(_NOT_FOUND.status_line, list(_NOT_FOUND.headers))
-    return () if environ["REQUEST_METHOD"] == "HEAD" else (_NOT_FOUND.body,)

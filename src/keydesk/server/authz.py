@@ -12,16 +12,20 @@ from http import HTTPStatus
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-from ..decision import Denied
+from ..decision import Decision, Denied
 from ..desk import Desk
 from ..errors import InvalidField
 from ..keys.scopes import Requirement, requirement_of
 from ..keys.secret import shown
+from ..usage import ALLOWED
 from ..verifier import ANY_KEY
 from ..web.credentials import CredentialReader
 from ..web.identity import Identities
+from ..web.refusals import log_refusal
 from ..web.responses import Answer, Answers, expiry_notice, problem_answer, rate_limit_headers
+from .access_log import KEY_ID
 from .forwarded import ClientAddresses
+from .metrics import Metrics
 
 logger = logging.getLogger("keydesk")
 
@@ -30,7 +34,6 @@ Headers: TypeAlias = "tuple[tuple[str, str], ...]"
 SCOPE_PARAMETER = "scope"
 SCOPE_HEADER = "HTTP_X_REQUIRED_SCOPE"  # for Envoy, which has no query string of its own
 STATUS_HEADER = "X-Auth-Status"
-KEY_ID = "keydesk.key_id"  # in the environ, for the access log
 _PASSED = (("Cache-Control", "no-store"), ("Content-Length", "0"))
 _PASSED_BY_NGINX = frozenset({401, 403})  # every other refusal it turns into 500
 _MISCONFIGURED = problem_answer(
@@ -38,6 +41,7 @@ _MISCONFIGURED = problem_answer(
 )
 MAX_PARAMETERS = 100
 _MOST_REQUIREMENTS = 1000  # kept; behind some proxies a client can write query strings
+_LONGEST_KEPT = 500  # characters
 
 
 class ForwardAuth:
@@ -46,14 +50,23 @@ class ForwardAuth:
     Args:
         desk, credentials, answers: As every door has them.
         addresses: Finds the address of the client.
+        metrics: Where decisions are counted.
     """
 
-    def __init__(self, desk: Desk, credentials: CredentialReader, answers: Answers, addresses: ClientAddresses) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        credentials: CredentialReader,
+        answers: Answers,
+        addresses: ClientAddresses,
+        metrics: Metrics,
+    ) -> None:
         self._desk = desk
         self._verify = desk.verifier.verify
         self._credentials = credentials
         self._answers = answers
         self._addresses = addresses
+        self._count = metrics.count
         self._identities = Identities()
         self._requirements: dict[str, Requirement] = {"": ANY_KEY}
 
@@ -69,8 +82,8 @@ class ForwardAuth:
 
     def envoy(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer Envoy. The path behind ours and its query are the client's; required scopes come in a header."""
-        scopes = environ.get(SCOPE_HEADER, "")
-        return self._answer(environ, start_response, self._requirement(f"scope={scopes}" if scopes else ""))
+        scopes = environ.get(SCOPE_HEADER)
+        return self._answer(environ, start_response, self._requirement("" if scopes is None else f"scope={scopes}"))
 
     def _requirement(self, query: str) -> Requirement | Answer:
         """Return the scopes that the proxy's configuration asks for. What it spells wrong must let nobody in."""
@@ -83,7 +96,8 @@ class ForwardAuth:
                 return _MISCONFIGURED
             if len(self._requirements) >= _MOST_REQUIREMENTS:
                 self._requirements.clear()
-            self._requirements[query] = found
+            if len(query) <= _LONGEST_KEPT:
+                self._requirements[query] = found
         return found
 
     def _answer(
@@ -92,12 +106,14 @@ class ForwardAuth:
         if isinstance(requirement, Answer):
             return _refuse(environ, start_response, requirement, nginx)
         presented = self._credentials.read(environ)
-        if not isinstance(presented, str):
-            return _refuse(environ, start_response, self._answers.answer(presented), nginx)
-        decision = self._verify(presented, requirement, self._addresses.of(environ))
+        address = self._addresses.of(environ)
+        decision: Decision
+        decision = self._verify(presented, requirement, address) if isinstance(presented, str) else presented
         if decision.key is not None:
             environ[KEY_ID] = decision.key.id
+        self._count(decision.reason or ALLOWED)
         if isinstance(decision, Denied):
+            log_refusal(decision, address, environ["PATH_INFO"])
             return _refuse(environ, start_response, self._answers.answer(decision), nginx)
         headers = [*_PASSED, *self._identities.of(decision.key)]
         if decision.taken is not None:

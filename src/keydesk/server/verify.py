@@ -16,10 +16,13 @@ from ..keys.limits import check_cost
 from ..keys.networks import MAX_NETWORK_CHARACTERS
 from ..keys.record import Key
 from ..keys.scopes import Requirement, requirement_of
+from ..usage import ALLOWED
 from ..web.credentials import CredentialReader
+from ..web.refusals import log_refusal
 from ..web.responses import Answer, Answers, problem_answer
-from .authz import KEY_ID
+from .access_log import KEY_ID
 from .forwarded import ClientAddresses
+from .metrics import Metrics
 
 MAX_BODY_BYTES = 65_536
 MAX_SCOPES = 100
@@ -47,13 +50,22 @@ class Verify:
     Args:
         desk, credentials, answers: As every door has them.
         addresses: Finds the address of the caller.
+        metrics: Where decisions are counted.
     """
 
-    def __init__(self, desk: Desk, credentials: CredentialReader, answers: Answers, addresses: ClientAddresses) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        credentials: CredentialReader,
+        answers: Answers,
+        addresses: ClientAddresses,
+        metrics: Metrics,
+    ) -> None:
         self._desk = desk
         self._credentials = credentials
         self._answers = answers
         self._addresses = addresses
+        self._count = metrics.count
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -65,16 +77,21 @@ class Verify:
         if environ["REQUEST_METHOD"] != "POST":
             answer = problem_answer(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Send a POST.")
             return replace(answer, headers=(*answer.headers, ("Allow", "POST")))
-        presented = self._credentials.read(environ)
-        if not isinstance(presented, str):
-            return self._answers.answer(presented)
-        caller = self._desk.verifier.verify(presented, _CALLER, self._addresses.of(environ))
+        presented, address = self._credentials.read(environ), self._addresses.of(environ)
+        caller: Decision
+        caller = self._desk.verifier.verify(presented, _CALLER, address) if isinstance(presented, str) else presented
         if caller.key is not None:
             environ[KEY_ID] = caller.key.id
         if isinstance(caller, Denied):
+            self._count(caller.reason)
+            log_refusal(caller, address, environ["PATH_INFO"])
             return self._answers.answer(caller)
         question = _read(environ)
-        return question if isinstance(question, Answer) else _said(self._decide(caller.key, question))
+        if isinstance(question, Answer):
+            return question
+        decision = self._decide(caller.key, question)
+        self._count(decision.reason or ALLOWED)
+        return _said(decision)
 
     def _decide(self, caller: Key, asked: _Question) -> Decision:
         """Return the decision about a secret; a caller of one owner is told of that owner's keys alone."""

@@ -33,7 +33,7 @@ from ..events import (
 from ..forks import at_fork
 from ..keys.record import Status
 from ..keys.secret import MAX_SECRET_BYTES
-from ..ports import MAX_PAGE, Found, KeyFinder, KeyStore, Mistake, Position, WritableKeyStore
+from ..ports import MAX_PAGE, CacheState, Found, KeyFinder, KeyStore, Mistake, Position, WritableKeyStore
 
 logger = logging.getLogger("keydesk")
 
@@ -158,6 +158,11 @@ class CachedFinder:
             known.used = True
             return known
         return self._find(text, token, self._monotonic())
+
+    def state(self) -> CacheState:
+        """See `KeyFinder.state`."""
+        never = self._asked_at == _NEVER
+        return CacheState(len(self._known), None if never else self._monotonic() - self._asked_at)
 
     def look_again(self) -> None:
         """See `KeyFinder.look_again`."""

@@ -52,6 +52,18 @@ def test_counters_of_a_window_that_nobody_uses_any_more_go_too(limiter: MemoryLi
     assert _counters(limiter) == 1
 
 
+def test_windows_that_nobody_uses_any_more_leave_nothing_behind(limiter: MemoryLimiter, clock: ManualClock) -> None:
+    """Whoever may change the limits of a key can name millions of lengths, one after the other."""
+    for seconds in range(1, 501):
+        limiter.take([claim(5, seconds)], [credits_of(1, seconds=seconds)])
+        limiter.take([claim(5, 1000 + seconds)], test=True)
+    for _ in range(3):
+        clock.advance(2000)
+        limiter.take([claim(5, 60)])
+    assert (list(limiter._counters), list(limiter._credits)) == ([60], [])
+    assert _counters(limiter) <= 1000
+
+
 def test_no_request_waits_for_all_that_has_ended(limiter: MemoryLimiter, clock: ManualClock) -> None:
     for number in range(1000):
         limiter.take([claim(5, 60, f"{{{number}}}key")])

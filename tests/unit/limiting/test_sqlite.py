@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -202,3 +203,45 @@ def test_limits_that_come_and_go_share_a_row(limiter: SqliteLimiter, path: Path,
     clock.advance(3600 * 33 / 32 + 1)
     assert limiter.take([day]).standings[0].remaining == 3
     assert size() == 148
+
+
+def test_request_that_costs_nothing_of_a_subject_whose_limits_have_all_ended(
+    limiter: SqliteLimiter, clock: ManualClock
+) -> None:
+    """It was answered with an error of Python: nothing was left to be written down."""
+    limiter.take([claim(5, 60), claim(5, 3600)])
+    clock.advance(86_400)
+    assert limiter.take([claim(5, 60)], cost=0).standings[0].remaining == 5
+    assert limiter.take([claim(5, 60)]).standings[0].remaining == 4
+
+
+def test_row_of_a_subject_does_not_grow_with_each_limit_it_had(limiter: SqliteLimiter, path: Path) -> None:
+    """It is read and written with each take: a key whose limits change often would hold up all others."""
+    first = claim(5, 86_400)
+    limiter.take([first])
+    for seconds in range(1, 1000):
+        limiter.take([claim(5, 86_400 + seconds)])
+        if seconds % 50 == 0:
+            limiter.take([first], cost=0)  # a limit that is in use is kept
+    with closing(sqlite3.connect(path)) as connection:
+        ((length,),) = connection.execute("SELECT length(packed) FROM counters").fetchall()
+    assert length <= 148 * (sqlite.MOST_UNUSED + 1)
+    assert limiter.take([first]).standings[0].remaining == 3
+    many = [claim(5, seconds) for seconds in range(60, 60 + 2 * sqlite.MOST_UNUSED)]
+    for remaining in (4, 3):
+        assert {each.remaining for each in limiter.take(many).standings} == {remaining}
+
+
+def test_counter_whose_numbers_do_not_fit(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
+    """A file that was spoilt in the middle is a limiter that does not answer, and no error of another kind."""
+    for _ in range(3):
+        limiter.take([claim(5)])
+        clock.advance(10)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        ((packed,),) = connection.execute("SELECT packed FROM counters").fetchall()
+        numbers = array("I", packed)
+        numbers[3] = 1  # the sum
+        connection.execute("UPDATE counters SET packed = ?", (numbers,))
+    clock.advance(45)
+    with pytest.raises(LimiterUnavailable, match="delete it"):
+        limiter.take([claim(5)])

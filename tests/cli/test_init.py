@@ -1,0 +1,27 @@
+"""`init`: the first administrator's key, once."""
+
+from __future__ import annotations
+
+import re
+
+
+def test_init_makes_one_key_that_may_do_everything(run, desk):
+    secret = run("init").stdout.strip()
+    assert re.fullmatch(r"kd_live_\w{38}", secret)
+    assert desk.verify(secret, scopes=["keydesk:keys:write", "keydesk:plans:write", "orders:read"]).allowed
+    (key,) = desk.list_keys().keys
+    said = run.refused("init")
+    assert f"{key.id} may manage keys" in said
+    assert f"keydesk rotate {key.id} --overlap 0s" in said
+
+
+def test_init_makes_another_once_nobody_may_manage_keys(run, desk):
+    run("init")
+    (first,) = desk.list_keys().keys
+    desk.revoke(first.id)
+    desk.issue(name="reader", scopes=["keydesk:keys:read"])
+    assert run("init").stdout.startswith("kd_live_")
+
+
+def test_init_as_json(run):
+    assert run.json("init")["key"]["scopes"] == ["*"]

@@ -1,0 +1,95 @@
+"""The server as a process: how it starts, how it stops, and what it bears meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keydesk import open_desk
+
+from ..faults.conftest import upgraded
+from .serving import environment, served
+
+COMMAND = [sys.executable, "-c", "from keydesk.cli import main; main()", "serve"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return upgraded(f"sqlite:///{tmp_path / 'keys.db'}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_counted_is_written_down_at_the_end(store: str, tmp_path: Path, number: signal.Signals) -> None:
+    desk = open_desk({"KEYDESK_STORE": store})
+    issued = desk.issue(name="client")
+    settings = {"KEYDESK_STORE": store, "KEYDESK_USAGE_FLUSH_SECONDS": "3600"}
+    with served(tmp_path, settings, "--workers", "2") as server:
+        assert [server.status("/authz/forwarded", issued.secret) for _ in range(20)] == [200] * 20
+        assert server.status("/authz/forwarded", "made up") == 401
+        server.process.send_signal(number)
+        assert server.process.wait(15) == 0
+    assert desk.usage(issued.key.id).totals() == {"allowed": 20}
+    desk.close()
+
+
+def test_revoked_key_is_refused_by_every_worker(store: str, tmp_path: Path) -> None:
+    """Number 15 of the list, and rule 2, behind a server."""
+    desk = open_desk({"KEYDESK_STORE": store})
+    issued = desk.issue(name="client")
+    with served(tmp_path, {"KEYDESK_STORE": store, "KEYDESK_MAX_STALENESS_SECONDS": "0"}, "--workers", "2") as server:
+        assert {server.status("/authz/forwarded", issued.secret) for _ in range(20)} == {200}
+        desk.revoke(issued.key.id)
+        assert {server.status("/authz/forwarded", issued.secret) for _ in range(20)} == {401}
+    desk.close()
+
+
+def _refused(settings: dict[str, str], *options: str) -> str:
+    run = subprocess.run([*COMMAND, *options], env=environment(settings), capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    return run.stderr
+
+
+def test_server_that_cannot_start_says_why(store: str) -> None:
+    good = {"KEYDESK_STORE": store, "KEYDESK_DEVELOPMENT": "1"}
+    assert "openssl rand -base64 32" in _refused({"KEYDESK_STORE": store})
+    assert "set KEYDESK_STORE" in _refused({**good, "KEYDESK_STORE": "memory://"}, "--workers", "2")
+    assert "choose another --host" in _refused(good, "--host", "203.0.113.77")
+    assert "choose another --host" in _refused(good, "--host", "nowhere.invalid")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = _refused(good, "--port", str(taken.getsockname()[1]))
+        assert "Address already in use; choose another --host or --port" in said
+
+
+def test_server_without_its_tables_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    pepper = base64.b64encode(b"p" * 32).decode()
+    said = _refused({"KEYDESK_STORE": f"sqlite:///{tmp_path / 'empty.db'}", "KEYDESK_PEPPER": pepper})
+    assert "has no tables of Keydesk; `keydesk issue NAME` makes them" in said
+
+
+def test_server_says_how_to_call_it(store: str, tmp_path: Path) -> None:
+    with served(tmp_path, {"KEYDESK_STORE": store}) as server:
+        said = server.log.read_text()
+        assert f"{server.url}/authz/forwarded" in said
+        assert f"{server.url}/readyz" in said
+
+
+def test_server_that_is_tried_out_makes_what_is_missing(tmp_path: Path) -> None:
+    """A fresh folder, one command: a database, and a key that may make others. The second start makes no other."""
+    settings = {"KEYDESK_STORE": f"sqlite:///{tmp_path / 'new.db'}"}
+    with served(tmp_path, settings) as server:
+        secrets = re.findall(r"^kd_live_\w+$", server.log.read_text(), re.MULTILINE)
+        assert len(secrets) == 1
+        assert server.status("/v1/keys", secrets[0]) == 200
+        assert server.status("/docs") in (200, 308)
+    with served(tmp_path, settings) as server:
+        assert "kd_live_" not in server.log.read_text()
+        assert server.status("/v1/keys", secrets[0]) == 200
