@@ -95,7 +95,10 @@ def _left(secret: str) -> dict[str, bytes]:
         "half a header": b"GET /authz/forwarded HTTP/1.1\r\nX-API-Key: " + secret.encode()[:20],
         "leak, anonymous": _post("/v1/leaks", "Content-Length: 5000"),
         "leak, signed": _post(
-            "/v1/leaks/github", "Content-Length: 5000", "GitHub-Public-Key-Identifier: a", "GitHub-Public-Key-Signature: b"
+            "/v1/leaks/github",
+            "Content-Length: 5000",
+            "GitHub-Public-Key-Identifier: a",
+            "GitHub-Public-Key-Signature: b",
         ),
         "verify, anonymous": _post("/v1/verify", "Content-Length: 5000"),
         "keys, made up": _post("/v1/keys", "Content-Length: 5000", "X-API-Key: made up"),
@@ -153,7 +156,13 @@ class Good:
             line.close()
 
     def _ask(
-        self, line: http.client.HTTPConnection, method: str, path: str, body: str | None, headers: dict[str, str], due: int
+        self,
+        line: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: str | None,
+        headers: dict[str, str],
+        due: int,
     ) -> None:
         began = time.monotonic()
         line.request(method, path, body, headers)
