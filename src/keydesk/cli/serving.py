@@ -20,8 +20,8 @@ from .presence import existing_desk
 
 APPLICATION = "keydesk.server:create_app"
 # What a thread waits for: the store for a key that is not known, the limiter, and callers who send their bodies slowly.
-# All else it does without waiting, and more threads would only take turns.
-THREADS = 4
+# For the last no more than four of them wait; see server/bodies.py.
+THREADS = 8
 HEADER_SECONDS = 10
 MAX_HEADER_BYTES = 65_536
 STOP_SECONDS = 10
@@ -79,7 +79,7 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
         )
     try:
         from granian import Granian
-        from granian.constants import Interfaces
+        from granian.constants import HTTPModes, Interfaces
         from granian.http import HTTP1Settings
         from granian.log import LogLevels
     except ModuleNotFoundError:
@@ -104,6 +104,7 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
             blocking_threads=THREADS,
             factory=True,
             websockets=False,
+            http=HTTPModes.http1,  # the other has no deadline for headers, and proxies speak this one
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=MAX_HEADER_BYTES),
             workers_kill_timeout=STOP_SECONDS,
             respawn_failed_workers=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from flask import Flask, request
+from werkzeug.exceptions import ServiceUnavailable
 
 from ..build import STAND_ALONE_STORE, build_desk
 from ..clock import Clock
@@ -22,9 +23,11 @@ from ..web.credentials import CredentialReader
 from ..web.responses import Answers, problem_answer
 from .access_log import KEY_ID, AccessLog
 from .authz import ForwardAuth
+from .bodies import Bodies
 from .forwarded import ClientAddresses
 from .leaks import Leaks
 from .management import make_management
+from .management.problems import BUSY
 from .metrics import Metrics
 from .operation import Operation
 from .verify import Verify
@@ -68,6 +71,7 @@ class Server:
             "/readyz": ("operation", operation.ready),
             "/metrics": ("operation", self._metrics),
         }
+        self._bodies = Bodies(desk.clock)
         management = make_management(desk, settings)
         key_accepted.connect(self._note_accepted, management)
         key_denied.connect(self._note_denied, management)
@@ -84,8 +88,13 @@ class Server:
         log = self._log
         if log is not None:
             start_response = log.listening(environ, start_response)
+        if door != "authz":  # which reads none
+            self._bodies.guard(environ)
         try:
             body = application(environ, start_response)
+        except ServiceUnavailable:
+            start_response(BUSY.status_line, list(BUSY.headers))
+            body = (BUSY.body,)
         except Exception:
             logger.exception("A request to the server went wrong")
             start_response(_FAILED.status_line, list(_FAILED.headers))

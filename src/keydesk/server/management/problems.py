@@ -8,7 +8,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, ServiceUnavailable
 
 from ...errors import (
     InvalidField,
@@ -48,6 +48,12 @@ _REASONS = {
 INTERNAL = problem_answer(
     HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This went wrong; the server's log says why, by X-Request-Id."
 )
+
+
+_BUSY = problem_answer(
+    HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many are sending their bodies slowly. Try again in a few seconds."
+)
+BUSY = replace(_BUSY, headers=(*_BUSY.headers, ("Retry-After", str(RETRY_AFTER_SECONDS))))
 
 
 class BadBody(KeydeskError):
@@ -118,6 +124,8 @@ def of_http(error: HTTPException) -> Answer:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return INTERNAL
+    if isinstance(error, ServiceUnavailable):
+        return BUSY
     reason = _REASONS.get(status, "bad_request")
     return problem_answer(status, reason, _DETAILS.get(status, "The server cannot read this request."))
 
