@@ -259,8 +259,8 @@ def test_good_requests_do_not_notice_bad_ones(store: str, desk: Desk, tmp_path: 
         waits = sorted(good.waits)
         print(
             f"{len(waits)} good requests and {bad.sent} bad ones in {SECONDS:g} s; a good one took "
-            f"{waits[len(waits) // 2] * 1000:.1f} ms at the median, {waits[len(waits) * 99 // 100] * 1000:.1f} at p99 and "
-            f"{waits[-1] * 1000:.0f} at most; memory grew by {grown / 2**20:.1f} MiB"
+            f"{waits[len(waits) // 2] * 1000:.1f} ms at the median, {waits[len(waits) * 99 // 100] * 1000:.1f} at p99 "
+            f"and {waits[-1] * 1000:.0f} at most; memory grew by {grown / 2**20:.1f} MiB"
         )
     log = server.log.read_text(errors="replace")
     assert secret not in log
