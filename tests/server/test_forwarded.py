@@ -51,12 +51,13 @@ def test_endless_list_costs_little() -> None:
     assert client.count(",") == 100_000 - MOST_PROXIES - 1  # which is no address
 
 
-def test_key_with_networks_behind_a_proxy(clock: ManualClock) -> None:
+@pytest.mark.parametrize("path", ["/authz/forwarded", "/v1/keys"])
+def test_key_with_networks_behind_a_proxy(clock: ManualClock, path: str) -> None:
     rig = ServerRig(clock, KEYDESK_TRUSTED_PROXIES="192.0.2.1")
-    secret = rig.issue(networks=["203.0.113.0/24"]).secret
+    secret = rig.issue("keydesk:keys:read", networks=["203.0.113.0/24"]).secret
 
     def status(forwarded: str, peer: str = "192.0.2.1") -> int:
-        return rig.call("/authz/forwarded", secret, headers={"X-Forwarded-For": forwarded}, peer=peer).status_code
+        return rig.call(path, secret, headers={"X-Forwarded-For": forwarded}, peer=peer).status_code
 
     assert status("203.0.113.7") == 200
     assert status("203.0.113.7, 198.51.100.1") == 403

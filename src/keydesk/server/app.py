@@ -72,10 +72,11 @@ class Server:
             "/metrics": ("operation", self._metrics),
         }
         self._bodies = Bodies(desk.clock)
-        management = make_management(desk, settings)
-        key_accepted.connect(self._note_accepted, management)
-        key_denied.connect(self._note_denied, management)
-        self._elsewhere: Place = ("management", management.wsgi_app)
+        self._addresses = addresses
+        self._management = make_management(desk, settings)
+        key_accepted.connect(self._note_accepted, self._management)
+        key_denied.connect(self._note_denied, self._management)
+        self._elsewhere: Place = ("management", self._manage)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -104,6 +105,10 @@ class Server:
         if log is not None:
             log.write(environ, took)
         return body
+
+    def _manage(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["REMOTE_ADDR"] = self._addresses.of(environ) or ""  # where Flask looks for the address of the client
+        return self._management.wsgi_app(environ, start_response)
 
     def _note_accepted(self, _: Flask, decision: Allowed) -> None:
         self._metrics.count(ALLOWED)
