@@ -98,7 +98,7 @@ def walk(url: str, desk: Desk) -> int:
     if unexpected or report.problem:
         out.print(f"[red]{unexpected} answers were not as expected.[/red]")
         return 1
-    out.print("[green]All answers were as expected.[/green] `make serve` leaves the API running for you to call.")
+    out.print("[green]All answers were as expected.[/green] `make sample` leaves the API running for you to call.")
     return 0
 
 
