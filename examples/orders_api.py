@@ -1,4 +1,4 @@
-"""The sample API behind `make demo` and `make serve`: orders, protected by keys in SQLite."""
+"""The sample API behind `make demo` and `make sample`: orders, protected by keys in SQLite."""
 
 from flask import Flask
 
