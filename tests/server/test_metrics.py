@@ -96,6 +96,17 @@ def test_workers_count_together(two_workers: tuple[str, dict[str, str]], tmp_pat
                 assert _scraped(server)["keydesk_decisions_total", "allowed"] == number
 
 
+def test_workers_count_where_the_file_of_settings_says(two_workers: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """The environment, which the workers inherit, goes before the file: what is set there is left alone."""
+    secret, settings = two_workers
+    folder, file = tmp_path / "counts", tmp_path / "keydesk.toml"
+    folder.mkdir()
+    file.write_text(f'KEYDESK_METRICS_FOLDER = "{folder}"\n')
+    with served(tmp_path, {**settings, "KEYDESK_CONFIG": str(file)}) as server:
+        assert server.status("/authz/forwarded", secret) == 200
+        assert len(list(folder.iterdir())) == 1
+
+
 def test_access_log_is_json_and_names_the_key(two_workers: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     secret, settings = two_workers
     with served(tmp_path, settings) as server:

@@ -92,8 +92,9 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
     _look_at_store(run, settings.store, workers)
     address = _free_address(run, host, port)
     with TemporaryDirectory(prefix="keydesk-metrics-") as folder:
-        # The workers inherit it: whichever is asked for metrics tells what all have counted.
-        os.environ.setdefault("KEYDESK_METRICS_FOLDER", folder)
+        if settings.metrics_folder is None:
+            # The workers inherit it: whichever is asked for metrics tells what all have counted.
+            os.environ["KEYDESK_METRICS_FOLDER"] = folder
         run.show({"url": f"http://{_in_url(host)}:{port}", "workers": workers}, lambda: _how_to_call(host, port))
         Granian(
             APPLICATION,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import parse_qsl
 
 from ..decision import Decision, Denied
@@ -28,8 +28,6 @@ from .forwarded import ClientAddresses
 from .metrics import Metrics
 
 logger = logging.getLogger("keydesk")
-
-Headers: TypeAlias = "tuple[tuple[str, str], ...]"
 
 SCOPE_PARAMETER = "scope"
 SCOPE_HEADER = "HTTP_X_REQUIRED_SCOPE"  # for Envoy, which has no query string of its own
