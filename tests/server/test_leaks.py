@@ -27,11 +27,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keydesk import Desk, HeldKey, open_desk
 from keydesk.errors import StoreUnavailable
+from keydesk.keys.networks import Networks
 from keydesk.keys.record import parse_fields
 from keydesk.keys.secret import SecretFormat
 from keydesk.server import leaks as module
+from keydesk.server.deciding import Decider
+from keydesk.server.forwarded import ClientAddresses
 from keydesk.server.github_keys import ASK_AGAIN_SECONDS, FRESH_SECONDS, KEPT_SECONDS
 from keydesk.server.leaks import Leaks
+from keydesk.server.metrics import Metrics
 from keydesk.testing import ManualClock
 from keydesk.web.credentials import CredentialReader
 from keydesk.web.responses import Answers
@@ -145,9 +149,10 @@ def leaks(desk: Desk, github: GitHub) -> Leaks:
 
 def make_leaks(desk: Desk, url: str) -> Leaks:
     answers = Answers(realm="api", header="X-API-Key")
-    return Leaks(
-        desk, CredentialReader(header="X-API-Key"), answers, lambda environ: environ.get("REMOTE_ADDR"), github_url=url
+    decider = Decider(
+        desk.verifier, CredentialReader(header="X-API-Key"), ClientAddresses(Networks()), Metrics(desk, None)
     )
+    return Leaks(desk, answers, decider, github_url=url)
 
 
 class Said:
@@ -173,6 +178,7 @@ def call(application: Callable[..., Any], body: bytes, **environ: Any) -> Said:
     said: list[Any] = []
     given = {
         "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/v1/leaks",
         "CONTENT_TYPE": "application/json",
         "CONTENT_LENGTH": str(len(body)),
         "REMOTE_ADDR": "203.0.113.7",

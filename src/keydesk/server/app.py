@@ -24,6 +24,7 @@ from ..web.responses import Answers, problem_answer
 from .access_log import KEY_ID, AccessLog
 from .authz import ForwardAuth
 from .bodies import Bodies
+from .deciding import Decider
 from .forwarded import ClientAddresses
 from .leaks import Leaks
 from .management import make_management
@@ -55,16 +56,17 @@ class Server:
         addresses = ClientAddresses(settings.trusted_proxies)
         self._metrics = Metrics(desk, Path(settings.metrics_folder) if settings.metrics_folder else None)
         self._log = AccessLog(addresses) if settings.access_log else None
-        authz = ForwardAuth(desk, credentials, answers, addresses, self._metrics)
+        decider = Decider(desk.verifier, credentials, addresses, self._metrics)
+        authz = ForwardAuth(desk.clock, answers, decider)
         self._envoy: Place = ("authz", authz.envoy)
-        leaks = Leaks(desk, credentials, answers, addresses.of)
+        leaks = Leaks(desk, answers, decider)
         operation = Operation(desk)
         # By the very path: what a proxy's normalising could change, such as `//` and `;`, is nowhere.
         self._by_path: dict[str, Place] = {
             "/authz/forwarded": ("authz", authz.forwarded),
             "/authz/nginx": ("authz", authz.nginx),
             "/authz/envoy": self._envoy,
-            "/v1/verify": ("verify", Verify(desk, credentials, answers, addresses, self._metrics)),
+            "/v1/verify": ("verify", Verify(desk.verifier, answers, decider)),
             "/v1/leaks": ("leaks", leaks.report),
             "/v1/leaks/github": ("leaks", leaks.github),
             "/healthz": ("operation", operation.health),

@@ -12,20 +12,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..decision import Decision, Denied
-from ..desk import Desk
+from ..clock import Clock
+from ..decision import Denied
 from ..errors import InvalidField
 from ..keys.scopes import Requirement, requirement_of
 from ..keys.secret import shown
 from ..usage import ALLOWED
 from ..verifier import ANY_KEY
-from ..web.credentials import CredentialReader
 from ..web.identity import Identities
-from ..web.refusals import log_refusal
 from ..web.responses import Answer, Answers, expiry_notice, problem_answer, rate_limit_headers
-from .access_log import KEY_ID
-from .forwarded import ClientAddresses
-from .metrics import Metrics
+from .deciding import Decider
 
 logger = logging.getLogger("keydesk")
 
@@ -46,25 +42,15 @@ class ForwardAuth:
     """Answers proxies. One object for all requests; any number of threads.
 
     Args:
-        desk, credentials, answers: As every door has them.
-        addresses: Finds the address of the client.
-        metrics: Where decisions are counted.
+        clock, answers: As every door has them.
+        decider: Decides about callers.
     """
 
-    def __init__(
-        self,
-        desk: Desk,
-        credentials: CredentialReader,
-        answers: Answers,
-        addresses: ClientAddresses,
-        metrics: Metrics,
-    ) -> None:
-        self._desk = desk
-        self._verify = desk.verifier.verify
-        self._credentials = credentials
+    def __init__(self, clock: Clock, answers: Answers, decider: Decider) -> None:
+        self._now = clock.now
         self._answers = answers
-        self._addresses = addresses
-        self._count = metrics.count
+        self._decide = decider.decide
+        self._count = decider.count
         self._identities = Identities()
         self._requirements: dict[str, Requirement] = {"": ANY_KEY}
 
@@ -103,21 +89,15 @@ class ForwardAuth:
     ) -> Iterable[bytes]:
         if isinstance(requirement, Answer):
             return _refuse(environ, start_response, requirement, nginx)
-        presented = self._credentials.read(environ)
-        address = self._addresses.of(environ)
-        decision: Decision
-        decision = self._verify(presented, requirement, address) if isinstance(presented, str) else presented
-        if decision.key is not None:
-            environ[KEY_ID] = decision.key.id
-        self._count(decision.reason or ALLOWED)
+        decision = self._decide(environ, requirement)
         if isinstance(decision, Denied):
-            log_refusal(decision, address, environ["PATH_INFO"])
             return _refuse(environ, start_response, self._answers.answer(decision), nginx)
+        self._count(ALLOWED)
         headers = [*_PASSED, *self._identities.of(decision.key)]
         if decision.taken is not None:
             headers += rate_limit_headers(decision.taken)
         if decision.secret.expires_at is not None or decision.key.expires_at is not None:
-            notice = expiry_notice(decision, self._desk.clock.now())
+            notice = expiry_notice(decision, self._now())
             headers += (notice,) if notice else ()
         start_response("200 OK", headers)
         return ()

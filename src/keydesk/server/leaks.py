@@ -8,10 +8,9 @@ takes a key that may revoke keys anyway.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
@@ -24,11 +23,19 @@ from ..keys.record import Key
 from ..keys.scopes import requirement_of
 from ..keys.secret import redact
 from ..leaks import find_leak, revoke_leak
-from ..verifier import MISSING
-from ..web.credentials import CredentialReader
 from ..web.responses import Answer, Answers, problem_answer
-from .access_log import KEY_ID
+from .deciding import Decider
 from .github_keys import ASK_AGAIN_SECONDS, META_URL, GithubKeys, Verdict
+from .messages import (
+    ONLY_POST,
+    Unreadable,
+    invalid_answer,
+    json_answer,
+    parse_json,
+    read_body,
+    require_json,
+    send,
+)
 
 logger = logging.getLogger("keydesk")
 
@@ -71,24 +78,22 @@ class Leaks:
     """Answers `POST /v1/leaks` and `POST /v1/leaks/github`. Any number of threads may share it.
 
     Args:
-        desk, credentials, answers: As every door has them.
-        client_address: Returns the address a request came from.
+        desk, answers: As every door has them.
+        decider: Decides about callers.
         github_url: Where GitHub's public keys are.
     """
 
     def __init__(
         self,
         desk: Desk,
-        credentials: CredentialReader,
         answers: Answers,
-        client_address: Callable[[Mapping[str, Any]], str | None],
+        decider: Decider,
         *,
         github_url: str = META_URL,
     ) -> None:
         self._desk = desk
-        self._credentials = credentials
         self._answers = answers
-        self._client_address = client_address
+        self._decider = decider
         self._github_keys = GithubKeys(desk.clock, github_url)
 
     def github(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -102,20 +107,16 @@ class Leaks:
     def _send(
         self, answer_to: Callable[[dict[str, Any]], Answer], environ: dict[str, Any], start_response: Any
     ) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "POST":
-            answer = problem_answer(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Send a POST.")
-            answer = replace(answer, headers=(*answer.headers, ("Allow", "POST")))
-        else:
-            try:
-                answer = answer_to(environ)
-            except InvalidField as error:
-                status, detail = HTTPStatus.UNPROCESSABLE_ENTITY, f"The field {error.field} {error.problem}."
-                answer = problem_answer(status, "invalid_field", detail, field=error.field)
-            except StoreError as error:
-                logger.error("Keydesk cannot look up secrets that are reported as leaked: %s", error)
-                answer = self._answers.answer(_UNAVAILABLE)
-        start_response(answer.status_line, list(answer.headers))
-        return (answer.body,) if environ["REQUEST_METHOD"] != "HEAD" else ()
+        try:
+            answer = answer_to(environ) if environ["REQUEST_METHOD"] == "POST" else ONLY_POST
+        except Unreadable as unreadable:
+            answer = unreadable.answer
+        except InvalidField as error:
+            answer = invalid_answer(error)
+        except StoreError as error:
+            logger.error("Keydesk cannot look up secrets that are reported as leaked: %s", error)
+            answer = self._answers.answer(_UNAVAILABLE)
+        return send(answer, environ, start_response)
 
     # GitHub
 
@@ -124,18 +125,14 @@ class Leaks:
         signature = environ.get("HTTP_GITHUB_PUBLIC_KEY_SIGNATURE", "")
         if not identifier or not signature:
             return problem_answer(HTTPStatus.FORBIDDEN, "not_signed", "This is for reports that GitHub has signed.")
-        body = _body(environ, MAX_BODY_BYTES)
-        if isinstance(body, Answer):
-            return body
+        body = read_body(environ, MAX_BODY_BYTES)
         verdict = self._github_keys.check(identifier, signature, body)
         if verdict is Verdict.WRONG:
             return problem_answer(HTTPStatus.FORBIDDEN, "wrong_signature", "GitHub has not signed this.")
         if verdict is Verdict.NOT_KNOWN:
             detail = "GitHub's public keys cannot be had at the moment. Send the report again in two minutes."
             return _again_later(detail, ASK_AGAIN_SECONDS)
-        said = _json(body)
-        if isinstance(said, Answer):
-            return said
+        said = parse_json(body)
         if not isinstance(said, list) or len(said) > MAX_LEAKS:
             raise InvalidField("body", f"must be an array of at most {MAX_LEAKS} objects")
         # What cannot be read is passed over: it keeps no secret beside it from being revoked.
@@ -152,39 +149,24 @@ class Leaks:
             }
             for entry, result in zip(entries, results, strict=True)
         ]
-        return _answer(labels)
+        return json_answer(labels)
 
     # Others
 
     def _of_others(self, environ: dict[str, Any]) -> Answer:
-        caller = self._caller(environ)
-        if isinstance(caller, Denied):
-            return self._answers.answer(caller)
-        content_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-        if content_type != "application/json":
-            status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-            return problem_answer(status, "unsupported_media_type", "Send JSON, with Content-Type: application/json.")
-        body = _body(environ, MAX_BODY_BYTES if caller else MAX_ANONYMOUS_BYTES)
-        said = body if isinstance(body, Answer) else _json(body)
-        if isinstance(said, Answer):
-            return said
+        caller = None
+        if not self._decider.is_anonymous(environ):
+            decision = self._decider.decide(environ, _REVOKER)
+            if isinstance(decision, Denied):  # a wrong key is refused, as everywhere
+                return self._answers.answer(decision)
+            caller = decision.key
+        require_json(environ)
+        said = parse_json(read_body(environ, MAX_BODY_BYTES if caller else MAX_ANONYMOUS_BYTES))
         found = _reports(said, MAX_LEAKS if caller else MAX_ANONYMOUS_LEAKS)
         results = self._handle(found, caller.id if caller else ANONYMOUS_ACTOR, "{}", caller)
         if len(results) < len(found):
             return _again_later("There was too much to do for one request. Send the same again.", 1)
-        return _answer({"leaks": [{"result": result.value} for result in results]})
-
-    def _caller(self, environ: dict[str, Any]) -> Key | Denied | None:
-        """Return whose key is presented; None where none is. A wrong one is refused, as everywhere."""
-        presented = self._credentials.read(environ)
-        if presented is MISSING:
-            return None
-        if not isinstance(presented, str):
-            return presented
-        decision = self._desk.verifier.verify(presented, _REVOKER, self._client_address(environ))
-        if decision.key is not None:
-            environ[KEY_ID] = decision.key.id
-        return decision if isinstance(decision, Denied) else decision.key
+        return json_answer({"leaks": [{"result": result.value} for result in results]})
 
     # Both
 
@@ -222,24 +204,6 @@ class Leaks:
         if revoked:
             logger.warning("Keydesk revoked %s (%s): %s", leak.key.id, leak.secret.hint, reason)
         return Result.REVOKED if revoked else Result.OVER
-
-
-def _body(environ: dict[str, Any], most: int) -> bytes | Answer:
-    """Return the body, or the answer where it is too large or nobody says how large it is."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    if not (length.isascii() and length.isdigit()) or len(length) > 9 or int(length) > most:
-        detail = f"Send a Content-Length, of at most {most} bytes."
-        return problem_answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", detail)
-    body: bytes = environ["wsgi.input"].read(int(length))
-    return body
-
-
-def _json(body: bytes) -> Any:
-    """Return what a body says, or the answer where it is no JSON."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return problem_answer(HTTPStatus.BAD_REQUEST, "not_json", "The body is no JSON.")
 
 
 def _reports(said: Any, most: int) -> list[_Report]:
@@ -285,9 +249,3 @@ def _url(value: object) -> str:
 def _again_later(detail: str, seconds: int) -> Answer:
     answer = problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail)
     return replace(answer, headers=(*answer.headers, ("Retry-After", str(seconds))))
-
-
-def _answer(said: object) -> Answer:
-    body = json.dumps(said).encode() + b"\n"
-    headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", str(len(body))))
-    return Answer(HTTPStatus.OK, "200 OK", "", headers, body)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from ..desk import Desk
+from .messages import json_answer, send
 
 KEPT_SECONDS = 1.0  # to look costs reads of the store, and anybody may ask
 
@@ -23,7 +24,7 @@ class Operation:
 
     def health(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer that the process lives: 200, whatever becomes of its store. Who restarts it would mend nothing."""
-        return _json(environ, start_response, "200 OK", {"status": "ok"})
+        return send(json_answer({"status": "ok"}), environ, start_response)
 
     def ready(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer whether requests should be sent here: 200, or 503 with what is wrong.
@@ -47,7 +48,8 @@ class Operation:
             "checks": checks,
             "feed_age_seconds": None if age is None else round(age, 3),
         }
-        return _json(environ, start_response, "200 OK" if passed else "503 Service Unavailable", said)
+        status = HTTPStatus.OK if passed else HTTPStatus.SERVICE_UNAVAILABLE
+        return send(json_answer(said, status), environ, start_response)
 
     def _look(self) -> dict[str, bool]:
         checks = [*self._desk.store.checks(), *(self._desk.limiter.checks() if self._desk.limiter else ())]
@@ -55,10 +57,3 @@ class Operation:
         for check in checks:
             found[check.name] = found.get(check.name, True) and check.passed is not False
         return found
-
-
-def _json(environ: dict[str, Any], start_response: Any, status: str, said: object) -> Iterable[bytes]:
-    body = json.dumps(said).encode() + b"\n"
-    headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
-    start_response(status, headers)
-    return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)

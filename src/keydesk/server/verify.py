@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from http import HTTPStatus
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from ..decision import Decision, Denied, Reason
-from ..desk import Desk
 from ..errors import InvalidField
 from ..keys.limits import check_cost
 from ..keys.networks import MAX_NETWORK_CHARACTERS
 from ..keys.record import Key
 from ..keys.scopes import Requirement, requirement_of
 from ..usage import ALLOWED
-from ..web.credentials import CredentialReader
-from ..web.refusals import log_refusal
-from ..web.responses import Answer, Answers, problem_answer
-from .access_log import KEY_ID
-from .forwarded import ClientAddresses
-from .metrics import Metrics
+from ..verifier import Verifier
+from ..web.responses import Answer, Answers
+from .deciding import Decider
+from .messages import (
+    ONLY_POST,
+    Unreadable,
+    invalid_answer,
+    json_answer,
+    parse_json,
+    read_body,
+    require_json,
+    send,
+)
 
 MAX_BODY_BYTES = 65_536
 MAX_SCOPES = 100
@@ -48,89 +52,42 @@ class Verify:
     """Answers `POST /v1/verify`. A denial is an answer too, with 200.
 
     Args:
-        desk, credentials, answers: As every door has them.
-        addresses: Finds the address of the caller.
-        metrics: Where decisions are counted.
+        verifier, answers: As every door has them.
+        decider: Decides about callers.
     """
 
-    def __init__(
-        self,
-        desk: Desk,
-        credentials: CredentialReader,
-        answers: Answers,
-        addresses: ClientAddresses,
-        metrics: Metrics,
-    ) -> None:
-        self._desk = desk
-        self._credentials = credentials
+    def __init__(self, verifier: Verifier, answers: Answers, decider: Decider) -> None:
+        self._verify = verifier.verify
         self._answers = answers
-        self._addresses = addresses
-        self._count = metrics.count
+        self._decider = decider
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        answer = self._answer(environ)
-        start_response(answer.status_line, list(answer.headers))
-        return (answer.body,)
+        try:
+            answer = self._answer(environ) if environ["REQUEST_METHOD"] == "POST" else ONLY_POST
+        except Unreadable as unreadable:
+            answer = unreadable.answer
+        except InvalidField as error:
+            answer = invalid_answer(error)
+        return send(answer, environ, start_response)
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
-        if environ["REQUEST_METHOD"] != "POST":
-            answer = problem_answer(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Send a POST.")
-            return replace(answer, headers=(*answer.headers, ("Allow", "POST")))
-        presented, address = self._credentials.read(environ), self._addresses.of(environ)
-        caller: Decision
-        caller = self._desk.verifier.verify(presented, _CALLER, address) if isinstance(presented, str) else presented
-        if caller.key is not None:
-            environ[KEY_ID] = caller.key.id
+        caller = self._decider.decide(environ, _CALLER)
         if isinstance(caller, Denied):
-            self._count(caller.reason)
-            log_refusal(caller, address, environ["PATH_INFO"])
             return self._answers.answer(caller)
-        question = _read(environ)
-        if isinstance(question, Answer):
-            return question
-        decision = self._decide(caller.key, question)
-        self._count(decision.reason or ALLOWED)
+        require_json(environ)
+        body = read_body(environ, MAX_BODY_BYTES) if environ.get("CONTENT_LENGTH") else b""
+        decision = self._decide(caller.key, _question(parse_json(body)))
+        self._decider.count(decision.reason or ALLOWED)
         return _said(decision)
 
     def _decide(self, caller: Key, asked: _Question) -> Decision:
         """Return the decision about a secret; a caller of one owner is told of that owner's keys alone."""
-        verify = self._desk.verifier.verify
         if caller.owner is not None:
-            seen = verify(asked.secret, asked.requirement, asked.client_address, cost=asked.cost, test=True)
+            seen = self._verify(asked.secret, asked.requirement, asked.client_address, cost=asked.cost, test=True)
             if seen.key is not None and seen.key.owner != caller.owner:
                 return _NOT_THEIRS
-        return verify(asked.secret, asked.requirement, asked.client_address, cost=asked.cost)
-
-
-def _read(environ: dict[str, Any]) -> _Question | Answer:
-    """Return what the body asks, or the answer that says what is wrong with it; nothing of it is repeated."""
-    content_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-        return problem_answer(status, "unsupported_media_type", "Send JSON, with Content-Type: application/json.")
-    body = _body(environ)
-    if body is None:
-        detail = f"Send a body of at most {MAX_BODY_BYTES} bytes, and its Content-Length."
-        return problem_answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", detail)
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        return problem_answer(HTTPStatus.BAD_REQUEST, "not_json", "The body is no JSON.")
-    try:
-        return _question(asked)
-    except InvalidField as error:
-        status, detail = HTTPStatus.UNPROCESSABLE_ENTITY, f"The field {error.field} {error.problem}."
-        return problem_answer(status, "invalid_field", detail, field=error.field)
-
-
-def _body(environ: dict[str, Any]) -> bytes | None:
-    """Return the body; None where it is too large, or nobody says how large it is."""
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if not (length.isascii() and length.isdigit()) or len(length) > 9 or int(length) > MAX_BODY_BYTES:
-        return None
-    body: bytes = environ["wsgi.input"].read(int(length))
-    return body
+        return self._verify(asked.secret, asked.requirement, asked.client_address, cost=asked.cost)
 
 
 def _question(asked: object) -> _Question:
@@ -173,9 +130,7 @@ def _said(decision: Decision) -> Answer:
     if taken is not None and taken.violated:
         retry_after = None if taken.retry_after is None else ceil(taken.retry_after)
         said |= {"violated_policies": taken.violated, "retry_after_seconds": retry_after}
-    body = json.dumps(said).encode() + b"\n"
-    headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", str(len(body))))
-    return Answer(200, "200 OK", "", headers, body)
+    return json_answer(said)
 
 
 def _identity(key: Key) -> dict[str, Any]:
