@@ -133,3 +133,10 @@ def test_refusals_are_written_down(rig: ServerRig, caplog: pytest.LogCaptureFixt
         rig.call("/authz/nginx", "made up", peer="203.0.113.7")
     assert "refused: invalid" in caplog.text
     assert "from 203.0.113.7, at /authz/nginx" in caplog.text
+
+
+def test_refused_report_of_a_leak_is_counted_and_written_down(rig: ServerRig, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "keydesk"):
+        rig.call("/v1/leaks", "made up", "POST", data="{}", content_type="application/json")
+    assert "at /v1/leaks" in caplog.text
+    assert samples(rig.call("/metrics").text)["keydesk_decisions_total", "invalid"] == 1

@@ -113,6 +113,7 @@ def test_odd_secrets_are_invalid(rig: ServerRig, caller: str, secret: str) -> No
 def test_other_methods_and_types(rig: ServerRig, caller: str) -> None:
     answer = rig.call("/v1/verify", caller)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    assert rig.call("/v1/verify", caller, "HEAD").data == b""
     data: Any = json.dumps({"secret": "x"})
     for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
         answer = rig.call("/v1/verify", caller, "POST", data=data, headers={"Content-Type": content_type})
