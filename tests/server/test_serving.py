@@ -8,14 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from keydesk import open_desk
+from keydesk.cli.serving import STOP_SECONDS
 
 from ..faults.conftest import upgraded
-from .serving import environment, served
+from .serving import START_SECONDS, environment, free_port, served
 
 COMMAND = [sys.executable, "-c", "from keydesk.cli import main; main()", "serve"]
 
@@ -37,6 +39,27 @@ def test_what_was_counted_is_written_down_at_the_end(store: str, tmp_path: Path,
         assert server.process.wait(15) == 0
     assert desk.usage(issued.key.id).totals() == {"allowed": 20}
     desk.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_worker_that_is_still_starting_stops_too(store: str, tmp_path: Path, number: signal.Signals) -> None:
+    """A worker inherits the handler of the process that made it, which would only take a note of the signal."""
+    process = subprocess.Popen(
+        [*COMMAND, "--port", str(free_port()), "--workers", "2"],
+        env=environment({"KEYDESK_STORE": store, "KEYDESK_DEVELOPMENT": "1"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    end = time.monotonic() + START_SECONDS
+    while len(workers := children.read_text().split()) < 2:
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(number)
+    process.wait(STOP_SECONDS - 2)
+    assert [pid for pid in workers if Path("/proc", pid).exists()] == []
 
 
 def test_revoked_key_is_refused_by_every_worker(store: str, tmp_path: Path) -> None:

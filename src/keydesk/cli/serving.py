@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,7 @@ THREADS = 8
 HEADER_SECONDS = 10
 MAX_HEADER_BYTES = 65_536
 STOP_SECONDS = 10
+STOPS = {signal.SIGTERM, signal.SIGINT}
 # What is wrong goes to standard error, for people; requests, where they are written down, to standard output. No
 # handler lets a secret through, whoever it is that logs.
 LOGGING = {
@@ -96,6 +98,9 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
             # The workers inherit it: whichever is asked for metrics tells what all have counted.
             os.environ["KEYDESK_METRICS_FOLDER"] = folder
         run.show({"url": f"http://{_in_url(host)}:{port}", "workers": workers}, lambda: _how_to_call(host, port))
+        os.register_at_fork(
+            before=_hold_stops, after_in_parent=_let_stops_through, after_in_child=_let_starting_worker_be_stopped
+        )
         Granian(
             APPLICATION,
             address=address,
@@ -112,6 +117,24 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
             log_level=LogLevels.error,
             log_dictconfig=LOGGING,
         ).serve()
+
+
+def _hold_stops() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+
+
+def _let_stops_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def _let_starting_worker_be_stopped() -> None:
+    """Take back the handlers of the main process: until Granian sets its own they would swallow the signal.
+
+    Ctrl-C reaches all processes of a terminal; the main one then tells each worker.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _let_stops_through()
 
 
 def _make_what_is_missing(run: Run) -> None:
