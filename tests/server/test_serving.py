@@ -55,7 +55,8 @@ def test_worker_that_is_still_starting_stops_too(store: str, tmp_path: Path, num
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     end = time.monotonic() + START_SECONDS
     while len(workers := children.read_text().split()) < 2:
-        assert time.monotonic() < end and process.poll() is None
+        assert time.monotonic() < end
+        assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(number)
     process.wait(STOP_SECONDS - 2)
