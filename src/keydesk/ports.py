@@ -116,6 +116,23 @@ class Position(NamedTuple):
     hash: str = ""
 
 
+class FeedEntry(NamedTuple):
+    """One event, as far as who keeps keys in memory needs to know of it.
+
+    Attributes:
+        number: Its place in the chain.
+        kind: Of the event, such as `key.revoked`.
+        key_id: The key that changed; empty where it is about no single key.
+        previous_hash, hash: Of the row before it, and its own.
+    """
+
+    number: int
+    kind: str
+    key_id: str
+    previous_hash: str
+    hash: str
+
+
 class KeyStore(Protocol):
     """Where keys live. Every method may be called from any thread."""
 
@@ -155,6 +172,15 @@ class KeyStore(Protocol):
         """Return how far the store has come. It costs little to ask: what is known of keys is as old as the answer.
 
         Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:
+        """Return up to `size` (1 to 1000) events with numbers above `after`, in order; none where a store has none.
+
+        Raises:
+            InvalidField: The size is out of range.
             StoreUnavailable: The store does not answer.
         """
         ...

@@ -65,18 +65,11 @@ class Staged:
         self._now("after the position")
         return position
 
-    def list_events(self, **given: Any) -> Any:
+    def list_feed(self, **given: Any) -> Any:
         self._now("before the events")
-        events = self._store.list_events(**given)
+        events = self._store.list_feed(**given)
         self._now("after the events")
         return events
-
-    # Named in the class, since `isinstance(store, WritableKeyStore)` looks there.
-    def add(self, keys: Any) -> Any:
-        return self._store.add(keys)
-
-    def change(self, key_id: str, decide: Any) -> Any:
-        return self._store.change(key_id, decide)
 
 
 @dataclass

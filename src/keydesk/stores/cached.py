@@ -19,8 +19,6 @@ from ..clock import Clock
 from ..errors import StoreError, StoreUnavailable
 from ..events import (
     KINDS,
-    ChainedEvent,
-    Event,
     KeyDeleted,
     KeyDisabled,
     KeyEnabled,
@@ -33,7 +31,7 @@ from ..events import (
 from ..forks import at_fork
 from ..keys.record import Status
 from ..keys.secret import MAX_SECRET_BYTES
-from ..ports import MAX_PAGE, CacheState, Found, KeyFinder, KeyStore, Mistake, Position, WritableKeyStore
+from ..ports import MAX_PAGE, CacheState, FeedEntry, Found, KeyFinder, KeyStore, Mistake, Position
 
 logger = logging.getLogger("keydesk")
 
@@ -245,30 +243,30 @@ class CachedFinder:
         """Drop what is outdated at this position of the store."""
         if position == self._position:
             return
-        events = self._events_up_to(position)
+        feed = self._feed_up_to(position)
         with self._changing:
-            if events is None:
+            if feed is None:
                 self._forget_everything()
             else:
-                position = Position(events[-1].number, events[-1].hash)
-                if any(_about_many(row.event) for row in events):
+                position = Position(feed[-1].number, feed[-1].hash)
+                if any(_about_many(entry) for entry in feed):
                     self._forget_everything()
                 else:
-                    changed = {row.event.key_id for row in events}
-                    self._forget(changed, new_secrets=any(row.event.kind not in _NO_NEW_SECRET for row in events))
+                    changed = {entry.key_id for entry in feed}
+                    self._forget(changed, new_secrets=any(entry.kind not in _NO_NEW_SECRET for entry in feed))
         self._position = position
 
-    def _events_up_to(self, position: Position) -> list[ChainedEvent] | None:
+    def _feed_up_to(self, position: Position) -> list[FeedEntry] | None:
         """Return the events since the position known here; None where they are too many or do not follow it."""
         known = self._position
-        if known is None or not isinstance(self._store, WritableKeyStore):
+        if known is None or not position.hash:  # which a store without events has not
             return None
         if not 0 < position.number - known.number <= MAX_PAGE:  # a restored backup can be behind
             return None
-        events = self._store.list_events(after=known.number, size=MAX_PAGE)
-        if not events or events[0].previous_hash != known.hash or events[-1].number < position.number:
+        feed = self._store.list_feed(after=known.number, size=MAX_PAGE)
+        if not feed or feed[0].previous_hash != known.hash or feed[-1].number < position.number:
             return None
-        return events
+        return feed
 
     def _forget_everything(self) -> None:
         self._known.clear()
@@ -393,6 +391,6 @@ class CachedFinder:
             del self._tokens[key_id]
 
 
-def _about_many(event: Event) -> bool:
+def _about_many(entry: FeedEntry) -> bool:
     """Return whether an event may be about more keys than one: of a plan, of an owner, or of a kind not known here."""
-    return not event.key_id or event.kind not in KINDS
+    return not entry.key_id or entry.kind not in KINDS

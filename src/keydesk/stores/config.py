@@ -11,7 +11,7 @@ from ..clock import Clock
 from ..decision import Check
 from ..keys.held import Mint, is_weak, keys_of_mapping
 from ..keys.record import Key
-from ..ports import KeyFilter, Page, Position
+from ..ports import FeedEntry, KeyFilter, Page, Position
 from .index import KeyIndex
 
 logger = logging.getLogger("keydesk")
@@ -74,6 +74,10 @@ class ConfigStore:
     def position(self) -> Position:
         """See `KeyStore.position`. Nothing changes here."""
         return Position(0)
+
+    def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:  # noqa: ARG002
+        """See `KeyStore.list_feed`. There are no events here."""
+        return []
 
     def note_used(self, used: Mapping[str, datetime]) -> None:
         """See `KeyStore.note_used`. It is known until the process ends."""

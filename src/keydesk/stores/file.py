@@ -20,7 +20,7 @@ from ..decision import Check
 from ..errors import InvalidField, SettingsError, first_problems
 from ..keys.held import Mint, is_weak, keys_of_mapping
 from ..keys.record import Key
-from ..ports import KeyFilter, Page, Position
+from ..ports import FeedEntry, KeyFilter, Page, Position
 from ..yaml_text import SECTION, TextLoader
 from .index import KeyIndex
 
@@ -94,6 +94,10 @@ class FileStore:
         """See `KeyStore.position`. The number is that of the times the file was read."""
         self._current()
         return Position(self._readings)
+
+    def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:  # noqa: ARG002
+        """See `KeyStore.list_feed`. There are no events here."""
+        return []
 
     def note_used(self, used: Mapping[str, datetime]) -> None:
         """See `KeyStore.note_used`. It is known until the process ends."""

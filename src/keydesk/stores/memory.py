@@ -20,6 +20,7 @@ from ..ports import (
     REMEMBERED,
     Balance,
     Change,
+    FeedEntry,
     KeyFilter,
     Once,
     OwnerChange,
@@ -156,6 +157,15 @@ class MemoryStore:
             rows = self._events[max(after, 0) :]
         found = (row for row in rows if key_id is None or row.event.key_id == key_id)
         return [row for row in found if owner is None or row.event.owner == owner][:size]
+
+    def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:
+        """See `KeyStore.list_feed`.
+
+        Raises:
+            InvalidField: The size is out of range.
+        """
+        rows = self.list_events(after=after, size=size)
+        return [FeedEntry(row.number, row.event.kind, row.event.key_id, row.previous_hash, row.hash) for row in rows]
 
     def position(self) -> Position:
         """See `KeyStore.position`."""

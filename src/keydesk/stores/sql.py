@@ -22,7 +22,7 @@ from ..errors import DuplicateSecret, KeyNotFound, StoreUnavailable
 from ..events import FIRST_HASH, ChainedEvent, ChainReport, Event, chain, check_chain
 from ..forks import at_fork
 from ..keys.record import Key
-from ..ports import MAX_PAGE, Change, KeyFilter, Once, Page, Position
+from ..ports import MAX_PAGE, Change, FeedEntry, KeyFilter, Once, Page, Position
 from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, taken, written_behind
 from .engines import answering, close_pool, for_requests, leave_pool, transaction
@@ -36,8 +36,8 @@ from .schema import chain_head, events, keys, secrets
 from .statements import (
     HEAD_ID,
     ended_keys,
-    events_after,
     events_of,
+    feed_after,
     filtered,
     key_id_of_digests,
     key_id_of_first,
@@ -83,7 +83,7 @@ class SqlStore:
         self._insert_events = BulkInsert(engine, events)
         self._head = PreparedRead(self._connections, position())
         self._watched_head = WatchedRead(self._connections, self._head) if own and self._in_process else self._head
-        self._events_after = PreparedRead(self._connections, events_after(), "after", "size", "skip")
+        self._feed = PreparedRead(self._connections, feed_after(), "after", "size", "skip")
         one_key = key_with_secrets().where(keys.c.id == bindparam("key_id"))
         self._by_id = PreparedRead(self._connections, one_key, "key_id")
         self._under_terms = PreparedRead(self._connections, key_under_terms(), "key_id")
@@ -333,10 +333,20 @@ class SqlStore:
         check_size(size)
         if not self._prepare() or (key_id is not None and not KEY_ID.fullmatch(key_id)):
             return []
-        if key_id is None and owner is None:  # on the path of a request, where something has changed
-            return [event_of(row) for row in self._events_after.rows(after, size, 0)]
         with self._reading() as connection:
             return [event_of(row) for row in connection.execute(events_of(key_id, owner, after, size))]
+
+    def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:
+        """See `KeyStore.list_feed`.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        after = max(-_FAR, min(after, _FAR))
+        check_size(size)
+        return [FeedEntry(*row) for row in self._feed.rows(after, size, 0)] if self._prepare() else []
 
     def position(self) -> Position:
         """See `KeyStore.position`.

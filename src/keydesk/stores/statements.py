@@ -51,9 +51,10 @@ def position() -> Select[Any]:
     )
 
 
-def events_after() -> Select[Any]:
-    """Return what selects `size` events with numbers above `after`; `skip` is 0."""
-    later = select(events).where(events.c.number > bindparam("after", type_=BigInteger))
+def feed_after() -> Select[Any]:
+    """Return what selects `size` events with numbers above `after`, as `FeedEntry` has them; `skip` is 0."""
+    entry = (events.c.number, events.c.kind, events.c.key_id, events.c.previous_hash, events.c.hash)
+    later = select(*entry).where(events.c.number > bindparam("after", type_=BigInteger))
     # SQLAlchemy adds an offset on SQLite; with one of ours, the parameters are the same everywhere.
     return later.order_by(events.c.number).limit(bindparam("size", type_=Integer)).offset(bindparam("skip", 0, Integer))
 

@@ -42,7 +42,7 @@ from ..keys.networks import Networks
 from ..keys.record import MAX_SECRETS, Key, Secret, Status, key_id_of_name, mint_key_id
 from ..keys.scopes import Scopes
 from ..keys.secret import Environment, SecretFormat
-from ..ports import REMEMBERED, Change, KeyFilter, KeyStore, Once, WritableKeyStore
+from ..ports import REMEMBERED, Change, FeedEntry, KeyFilter, KeyStore, Once, WritableKeyStore
 from .clock import START, ManualClock
 
 MINT = Mint(SecretFormat(), Digester())
@@ -756,6 +756,23 @@ class WritableKeyStoreContract(KeyStoreContract):
         assert [row.number for row in store.list_events(after=-5, size=2)] == [1, 2]
         assert store.list_events(after=7) == store.list_events(after=2**70) == []
         assert len(store.list_events(after=-(2**70))) == 7
+
+    def test_list_feed_tells_of_every_event(self, store: WritableKeyStore) -> None:
+        """A cache drops what it reads of here, so nothing may be missing and nothing out of order."""
+        keys = [new_key() for _ in range(3)]
+        store.add(map(issued, keys))
+        store.change(keys[1].id, lambda k: Change(replace(k, version=2), event_of(k, KeyUpdated)))
+        assert store.list_feed(after=0) == [
+            FeedEntry(row.number, row.event.kind, row.event.key_id, row.previous_hash, row.hash)
+            for row in all_events(store)
+        ]
+        assert [entry.key_id for entry in store.list_feed(after=1, size=2)] == [keys[1].id, keys[2].id]
+        last = store.list_feed(after=3)[-1]
+        assert store.position() == (last.number, last.hash)
+        assert store.list_feed(after=4) == store.list_feed(after=2**70) == []
+        for size in (0, -1, 1001):
+            with pytest.raises(InvalidField, match="size"):
+                store.list_feed(after=0, size=size)
 
     def test_list_events_wrong_size(self, store: WritableKeyStore) -> None:
         for size in (0, -1, 1001):

@@ -14,7 +14,7 @@ import pytest
 
 from keydesk import Desk, HeldKey, Reason, open_desk
 from keydesk.errors import StoreUnavailable
-from keydesk.events import ChainedEvent, event_class
+from keydesk.events import event_class
 from keydesk.keys.record import Key, KeyFields
 from keydesk.keys.scopes import Scopes
 from keydesk.lookup import StoreFinder
@@ -58,12 +58,6 @@ class Watched:
         position: Position = self.store.position()
         self.after_ask()
         return position
-
-    # Named in the class, since `isinstance(store, WritableKeyStore)` looks there.
-    def list_events(self, **given: Any) -> list[ChainedEvent]:
-        return self.store.list_events(**given)  # type: ignore[no-any-return]
-
-    add = change = redigest = prunable = check_chain = find_key = list_keys = checks = close = lambda self: None
 
 
 class Bench:
