@@ -22,6 +22,7 @@ from .lookup import StoreFinder
 from .metering.buffered import BufferedMeter
 from .metering.memory import MemoryUsage
 from .ports import KeyFinder, KeyStore, Limiter, UsageStore
+from .setting_values import is_server
 from .settings import Settings, survey_settings
 from .stores.cached import CachedFinder
 from .stores.config import ConfigStore
@@ -114,7 +115,9 @@ def _open_limiter(settings: Settings, store: KeyStore, clock: Clock) -> Limiter:
     local = MemoryLimiter(clock)
     scheme, _, rest = settings.limiter.partition("://")
     limiter: Limiter
-    if scheme in ("", "sqlite"):
+    if not scheme and is_server(settings.store):
+        limiter = _limiter_of_server(settings)
+    elif scheme in ("", "sqlite"):
         path = Path(rest.removeprefix("/")) if scheme else _beside(store)
         if path is None:
             return local
@@ -124,6 +127,13 @@ def _open_limiter(settings: Settings, store: KeyStore, clock: Clock) -> Limiter:
     else:
         limiter = _open_redis(settings.limiter)
     return FailoverLimiter(limiter, local if settings.limiter_failure == "open" else None, clock)
+
+
+def _limiter_of_server(settings: Settings) -> Limiter:
+    from .client.connection import Connection
+    from .client.limiter import ANSWER_SECONDS, ServerLimiter
+
+    return ServerLimiter(Connection(settings.store, settings.server_key or "", answer_seconds=ANSWER_SECONDS))
 
 
 def _open_redis(url: str) -> Limiter:
@@ -165,6 +175,8 @@ def _is_sqlite(store: KeyStore) -> bool:
 
 def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Clock) -> tuple[KeyStore, UsageStore]:
     """Return where keys are kept, and where requests are counted."""
+    if engine is None and is_server(settings.store):
+        return _open_server(settings, mint, clock)
     kind, _, rest = settings.store.partition(":")
     if engine is not None or kind not in ("memory", "config", "file"):
         return _open_database(settings, engine, clock)
@@ -178,6 +190,17 @@ def _open_store(settings: Settings, engine: Engine | None, mint: Mint, clock: Cl
 
         store = FileStore(Path(rest.removeprefix("//")), mint, clock)
     return store, MemoryUsage(store.note_used, store.find_key)
+
+
+def _open_server(settings: Settings, mint: Mint, clock: Clock) -> tuple[KeyStore, UsageStore]:
+    try:
+        from .client.connection import Connection
+        from .client.store import ServerStore
+    except ModuleNotFoundError:
+        problem = "KEYDESK_STORE names a server, which needs urllib3 and msgspec: pip install 'keydesk[client]'"
+        raise SettingsError([problem]) from None
+    store = ServerStore(Connection(settings.store, settings.server_key or ""), mint.digester, clock)
+    return store, store.usage
 
 
 def _open_database(settings: Settings, engine: Engine | None, clock: Clock) -> tuple[KeyStore, UsageStore]:

@@ -17,13 +17,14 @@ from .keys.networks import MAX_NETWORKS
 from .keys.record import FIELD_NAMES, Key, KeyFields, Secret
 from .keys.scopes import MAX_SCOPES
 from .keys.secret import Environment
-from .ports import EditedKeyStore, KeyStore, WritableKeyStore
+from .ports import EditedKeyStore, KeyStore, RemoteKeyStore, WritableKeyStore
 
 MORE_DAYS = 90
 
 _OPTIONS = {"scopes": "--scope", "networks": "--network", "limits": "--limit", "quotas": "--quota"}
 _AS_MANY_AS_FIT = {"scopes": MAX_SCOPES, "networks": MAX_NETWORKS}
 _SINGLE, _SEVERAL = "API_KEY", "API_KEYS"
+_HAVE_COMMANDS = (WritableKeyStore, RemoteKeyStore)  # of the second, on the server, as they say themselves
 _UNNAMED_PLACE = "the place where its keys are kept"
 _PLAIN_YAML = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*(?::[A-Za-z0-9._/-]+)*")
 
@@ -46,7 +47,7 @@ def give_more(store: KeyStore, key: Key, field: str, lacking: Iterable[str]) -> 
     if len(values) > _AS_MANY_AS_FIT[field]:
         added = ", ".join(lacking)
         return f"a key holds at most {_AS_MANY_AS_FIT[field]} {field}; put wider ones in their place that cover {added}"
-    if isinstance(store, WritableKeyStore):
+    if isinstance(store, _HAVE_COMMANDS):
         # All of them: `update` replaces a list as a whole.
         return f"keydesk update {key.id} {_options(field, values)}"
     return _edit(store, key, field, values)
@@ -65,7 +66,7 @@ def wait_or_raise(store: KeyStore, key: Key, stated: Key, taken: Taken) -> str:
     if any(policy.endswith(" per owner") for policy in taken.violated) and key.owner:
         lines.append(f"give its owner more:\nkeydesk owners show {shlex.quote(key.owner)}")
         return "\n".join(lines)
-    if not isinstance(store, WritableKeyStore):
+    if not isinstance(store, _HAVE_COMMANDS):
         return "\n".join([*lines, f"raise its limits in {_place(store, key)}" + _when(_place(store, key))])
     field = "quotas" if any(policy.endswith(" quota") for policy in taken.violated) else "limits"
     own = _options(field, map(str, getattr(stated, field)))
@@ -105,12 +106,12 @@ def grant_more(store: KeyStore, key: Key, stated: Key, lacking: Iterable[str]) -
 
 def enable(store: KeyStore, key: Key) -> str:
     """Return how a disabled key is switched on again."""
-    return f"keydesk enable {key.id}" if isinstance(store, WritableKeyStore) else "switch it on where it is kept"
+    return f"keydesk enable {key.id}" if isinstance(store, _HAVE_COMMANDS) else "switch it on where it is kept"
 
 
 def extend(store: KeyStore, key: Key, now: datetime) -> str:
     """Return how an expired key goes on."""
-    if isinstance(store, WritableKeyStore):
+    if isinstance(store, _HAVE_COMMANDS):
         return f"keydesk update {key.id} --expires {MORE_DAYS}d"
     return _edit(store, key, "expires_at", _later(now))
 
@@ -123,7 +124,7 @@ def replace_secret(store: KeyStore, key: Key, secret: Secret, now: datetime) -> 
         hint = f" ({good[-1].hint})" if good[-1].hint != "…" else ""
         another = "use its newer secret" if good[-1].number > secret.number else "use another of its secrets"
         lines.append(f"{another}, number {good[-1].number}{hint}; or, if nobody has that:")
-    if isinstance(store, WritableKeyStore):
+    if isinstance(store, _HAVE_COMMANDS):
         lines.append(f"keydesk rotate {key.id}")
     else:
         lines.append(_edit(store, key, "expires_at", _later(now), entry=secret.number))
@@ -150,7 +151,7 @@ def issue_again(key: Key, now: datetime) -> str:
 
 def write_down(store: KeyStore) -> str:
     """Return what to do about a secret that no key has."""
-    if not isinstance(store, WritableKeyStore):
+    if not isinstance(store, _HAVE_COMMANDS):
         place = _place(store)
         entry = f'"THE-SECRET"{_between(place)}"Name of the client"'
         return f"see whether it belongs to another desk, or write it into {place}: {entry}" + _when(place)

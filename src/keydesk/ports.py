@@ -217,6 +217,17 @@ class EditedKeyStore(KeyStore, Protocol):
 
 
 @runtime_checkable
+class RemoteKeyStore(KeyStore, Protocol):
+    """A store whose keys are on a server of Keydesk, and which are changed there alone.
+
+    Attributes:
+        server_url: Where that is.
+    """
+
+    server_url: str
+
+
+@runtime_checkable
 class WritableKeyStore(KeyStore, Protocol):
     """A store that Keydesk can change. Each change and its event are in force together or not at all.
 
@@ -314,9 +325,19 @@ def writable(store: KeyStore) -> WritableKeyStore:
     """
     if isinstance(store, WritableKeyStore):
         return store
+    if isinstance(store, RemoteKeyStore):
+        raise changed_elsewhere(store.server_url)
     raise StoreReadOnly(
         "Keys of this store are kept in a file or in the configuration: change them there. "
         "To issue, rotate and revoke keys, set KEYDESK_STORE to a database, such as sqlite:///keydesk.db."
+    )
+
+
+def changed_elsewhere(server_url: str) -> StoreReadOnly:
+    """Return what to raise where keys, plans and quotas are on a server and are changed there."""
+    return StoreReadOnly(
+        f"Keys, plans and quotas are changed on the server {server_url}: by its management API, or by `keydesk` with "
+        "the settings that are in force there."
     )
 
 

@@ -21,6 +21,7 @@ from .setting_values import (
     read_prefix,
     read_query_parameter,
     read_realm,
+    read_server_key,
     read_store,
     read_trusted_proxies,
 )
@@ -46,7 +47,17 @@ SETTINGS = (
         "URL",
         "`sqlite:///` and `keydesk.db` in the instance folder",
         "Where keys are kept: `memory://`, `config://`, `file:keys.yml` (YAML or TOML), or a database: "
-        "`sqlite:///path`, `postgresql+psycopg://...`, `mysql+pymysql://...`.",
+        "`sqlite:///path`, `postgresql+psycopg://...`, `mysql+pymysql://...`. Or a server of Keydesk: "
+        "`https://desk.example`.",
+    ),
+    Setting(
+        "KEYDESK_SERVER_KEY",
+        "server_key",
+        read_server_key,
+        "text",
+        "unset",
+        "The key with which this application asks the server that `KEYDESK_STORE` names: it has the scope "
+        "`keydesk:sync` and no owner.",
     ),
     Setting(
         "API_KEY",
@@ -137,7 +148,7 @@ SETTINGS = (
         "limiter",
         read_limiter,
         "URL",
-        "a file beside a SQLite store, else `memory://`",
+        "a file beside a SQLite store, the server's where that is the store, else `memory://`",
         "Where requests are counted for limits: `memory://` for each worker alone, `sqlite:///path` for the workers of "
         "one machine, `redis://`, `rediss://`, `valkey://` or `redis+cluster://` for all.",
     ),

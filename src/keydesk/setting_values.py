@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import InvalidField, SettingsError
 from .keys.digest import parse_pepper
 from .keys.limits import Limit
 from .keys.networks import Networks
 from .keys.record import parse_field
-from .keys.secret import SecretFormat, shown
+from .keys.secret import MAX_SECRET_BYTES, SecretFormat, shown
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,64}")
@@ -24,7 +25,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLACELESS = ("memory", "config")
 _DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
 _LIMITERS = ("memory", "sqlite", "redis", "rediss", "valkey", "valkeys", "redis+cluster", "rediss+cluster")
-_STORES = "memory://, config://, file:keys.yml, sqlite:///path, postgresql+psycopg:// or mysql+pymysql://"
+_SERVERS = ("https", "http")
+_STORES = "https://desk.example, memory://, config://, file:keys.yml, sqlite:///path, postgresql+psycopg:// or mysql+pymysql://"
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
@@ -51,10 +53,43 @@ def read_store(value: Any) -> str:
     if kind == "file" and not (scheme == kind and colon and rest.lower().endswith((".yml", ".yaml", ".toml"))):
         problem = f"names the file {shown(rest, 80)}" if scheme == kind else "is no store"
         raise InvalidField("store", f"{problem}; write file: and a name that ends in .yml, .yaml or .toml")
+    if is_server(store):
+        return _server(store)
     if store and kind not in (*_PLACELESS, "file", *_DATABASES):
         begins = f"begins with {kind}:" if re.fullmatch(r"[a-z]{1,12}", kind) and colon else "is no store"
         raise InvalidField("store", f"{begins}; write {_STORES}")
     return store
+
+
+def is_server(store: str) -> bool:
+    """Return whether a store is a server of Keydesk."""
+    return store.partition(":")[0] in _SERVERS
+
+
+def _server(store: str) -> str:
+    try:
+        parts = urlsplit(store)
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known or not store.isascii() or " " in store:
+        raise InvalidField("store", "is no URL of a server; write https://desk.example")
+    if parts.username is not None or parts.query or parts.fragment or "?" in store or "#" in store:
+        problem = "holds more than the place of the server; write https://desk.example"
+        raise InvalidField("store", f"{problem}, and the key with which to ask into KEYDESK_SERVER_KEY")
+    return store.rstrip("/")
+
+
+def read_server_key(value: Any) -> str | None:
+    """Return the key with which a server is asked, or None.
+
+    Raises:
+        InvalidField: It is no text that can be a key.
+    """
+    key = None if value is None else _text(value, "server_key") or None
+    if key is not None and not re.fullmatch(rf"[\x21-\x7e]{{1,{MAX_SECRET_BYTES}}}", key):
+        raise InvalidField("server_key", "cannot be a key; write the secret that `keydesk issue` has shown")
+    return key
 
 
 def read_limiter(value: Any) -> str:

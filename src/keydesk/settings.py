@@ -12,6 +12,7 @@ from .keys.limits import Limit
 from .keys.networks import Networks
 from .keys.secret import redact
 from .setting_table import NAMES, SETTINGS
+from .setting_values import is_server
 
 CONFIG_FILE = "KEYDESK_CONFIG"
 CONFIG_STORE = "config://"
@@ -28,6 +29,7 @@ class Settings:
     """All settings, read and checked. Secret ones are left out of the repr."""
 
     store: str
+    server_key: str | None
     api_key: str | None
     api_keys: Mapping[str, Any]
     prefix: str
@@ -98,6 +100,11 @@ def survey_settings(given: Mapping[str, Any] | Given, *, default_store: str) -> 
             problems += [f"{setting.name}, {problem}" for problem in error.problems]
     if values.get("previous_peppers") and values.get("pepper", b"") is None:
         problems.append("KEYDESK_PREVIOUS_PEPPERS needs KEYDESK_PEPPER, the one that took their place; set it too")
+    if is_server(values.get("store", "")) and values.get("server_key", "") is None:
+        problems.append(
+            "KEYDESK_SERVER_KEY is not set, and the server answers nobody without; issue a key there: "
+            '`keydesk issue "Name of the application" --scope keydesk:sync`'
+        )
     for setting in SETTINGS:
         values.setdefault(setting.field, _PREFIX_INSTEAD if setting.field == "prefix" else setting.read(None))
     if not values["store"]:

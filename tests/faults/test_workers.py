@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from keydesk import Desk, HeldKey, open_desk
 from keydesk.build import SQLITE_STALENESS_SECONDS, STALENESS_SECONDS
 from keydesk.keys.record import parse_fields
 
+from ..server.serving import served
 from .conftest import KINDS
 from .serving import Answer, Service, gunicorn, serving
 
@@ -79,16 +81,25 @@ class Scene:
         return f"worker {self.service.workers.index(answer.worker)} on {self.kind}"
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, "server"])
 def scene(
     request: pytest.FixtureRequest, new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
-    url = new_database(request.param)
+    """Workers that have a database for their store, or a server of ours that has one."""
+    url = new_database("sqlite" if request.param == "server" else request.param)
     desk = open_desk({"KEYDESK_STORE": url})
     staleness = SQLITE_STALENESS_SECONDS if request.param == "sqlite" else STALENESS_SECONDS
     # Servers of databases are where --preload matters: a worker must not use what its parent connected to.
     command = gunicorn("--threads", "4", *(["--preload"] if request.param != "sqlite" else []))
-    with serving(tmp_path_factory.mktemp("workers"), url, command) as service:
+    folder, settings = tmp_path_factory.mktemp("workers"), dict[str, str]()
+    with ExitStack() as stack:
+        if request.param == "server":
+            key = desk.issue(name="application", scopes=["keydesk:sync"])
+            server = stack.enter_context(
+                served(tmp_path_factory.mktemp("server"), {"KEYDESK_STORE": url}, "--workers", "2")
+            )
+            url, settings = server.url, {"KEYDESK_SERVER_KEY": key.secret}
+        service = stack.enter_context(serving(folder, url, command, settings=settings))
         yield Scene(request.param, service, desk, staleness)
     desk.close()
 

@@ -8,6 +8,7 @@ to that file. In console blocks `$ ` begins a command, `> ` goes on with it, and
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -27,7 +28,8 @@ import pytest
 import yaml
 from flask import Flask
 
-from keydesk import Desk
+from keydesk import Desk, Reason
+from keydesk.server.management.problems import _REASONS
 from keydesk.settings import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +248,18 @@ def test_reference_is_what_the_code_says() -> None:
         assert (ROOT / "docs" / "reference" / file_name).read_text(encoding="utf-8") == text, (
             f"docs/reference/{file_name} is not what the code says; run `make docs`"
         )
+
+
+def test_reasons_every_one_is_documented() -> None:
+    """Whoever reads a `reason` in an answer finds what it means."""
+    text = (ROOT / "docs" / "reference" / "http.md").read_text(encoding="utf-8")
+    reasons = {str(reason) for reason in Reason} | set(_REASONS.values())
+    for module in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "problem_answer":
+                reasons |= {arg.value for arg in node.args[1:2] if isinstance(arg, ast.Constant)}
+    assert len(reasons) > 20
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in text] == []
 
 
 def test_settings_every_one_is_documented() -> None:

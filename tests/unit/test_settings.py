@@ -32,6 +32,7 @@ def test_defaults() -> None:
     settings = read()
     assert {setting.field: getattr(settings, setting.field) for setting in SETTINGS} == {
         "store": "sqlite:///default.db",
+        "server_key": None,
         "api_key": None,
         "api_keys": {},
         "prefix": "kd",
@@ -60,6 +61,7 @@ def test_defaults() -> None:
 GOOD: list[tuple[str, Any, Any]] = [
     ("KEYDESK_STORE", " memory:// ", "memory://"),
     ("KEYDESK_STORE", "", "sqlite:///default.db"),
+    ("KEYDESK_SERVER_KEY", " a-secret ", "a-secret"),
     ("KEYDESK_PREFIX", "acme_eu", "acme_eu"),
     ("KEYDESK_PEPPER", PEPPER, b"p" * 32),
     ("KEYDESK_PEPPER", b"q" * 40, b"q" * 40),
@@ -110,7 +112,7 @@ def test_good_value(name: str, value: Any, expected: Any) -> None:
 
 BAD: list[tuple[str, Any]] = [
     ("KEYDESK_STORE", 5),
-    ("KEYDESK_STORE", "https://example.com/keys"),
+    ("KEYDESK_STORE", "https://example.com/keys?all"),
     ("KEYDESK_STORE", "redis://localhost"),
     ("KEYDESK_STORE", "keys.yml"),
     ("KEYDESK_STORE", "file:keys.json"),
@@ -221,7 +223,7 @@ def test_secret_in_the_wrong_setting_is_not_repeated(name: str) -> None:
 
 def test_all_problems_at_once() -> None:
     given = {
-        "KEYDESK_STORE": "https://example.com",
+        "KEYDESK_STORE": "ftp://example.com",
         "KEYDESK_PREFIX": "9",
         "KEYDESK_PREVIOUS_PEPPERS": [PEPPER],
         "KEYDESK_HEADER": "Cookie",

@@ -31,6 +31,7 @@ from .management import make_management
 from .management.problems import BUSY
 from .metrics import Metrics
 from .operation import Operation
+from .sync import Sync
 from .verify import Verify
 
 logger = logging.getLogger("keydesk")
@@ -73,6 +74,8 @@ class Server:
             "/readyz": ("operation", operation.ready),
             "/metrics": ("operation", self._metrics),
         }
+        sync = Sync(desk, answers, decider)
+        self._by_path |= dict.fromkeys(sync.paths, ("sync", sync))
         self._bodies = Bodies(desk.clock)
         self._addresses = addresses
         self._management = make_management(desk, settings)

@@ -77,7 +77,11 @@ def invalid_answer(error: InvalidField) -> Answer:
 
 def json_answer(said: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     """Return an answer that says something in JSON, to nobody else."""
-    body = json.dumps(said).encode() + b"\n"
+    return encoded_answer(json.dumps(said).encode() + b"\n", status)
+
+
+def encoded_answer(body: bytes, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """Return an answer whose body is JSON, to nobody else."""
     headers = (("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Content-Length", str(len(body))))
     return Answer(status.value, f"{status.value} {status.phrase}", "", headers, body)
 

@@ -1,0 +1,268 @@
+"""Room server: the calls of applications that have this server for a store. See `keydesk.sync` for what is said.
+
+Their keys have the scope `keydesk:sync` and no owner. They learn of a key what they ask for by a digest, which says
+that they know the secret or were presented it; to read others they need the scopes that the management API asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from .. import sync
+from ..allowances import Account
+from ..claims import Taken
+from ..decision import Denied
+from ..desk import Desk
+from ..errors import InvalidField, LimiterUnavailable, StoreError
+from ..events import QuotaReached
+from ..keys.limits import MAX_CHARACTERS, MAX_LIMIT_COUNT, MAX_WINDOW_SECONDS, Period
+from ..keys.plans import OwnerTerms, Plan
+from ..keys.record import Key
+from ..keys.scopes import Requirement, requirement_of
+from ..ports import Balance, FeedEntry, QuotaStore, UsageStore
+from ..quotas import ACTOR
+from ..usage import Batch, Entry, Span, Usage
+from ..web.responses import Answer, Answers, problem_answer
+from .deciding import Decider
+from .messages import ONLY_POST, Unreadable, encoded_answer, invalid_answer, read_body, require_json, send
+from .metrics import OUTCOMES
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+_SYNC = "keydesk:sync"
+_CALLER = requirement_of((_SYNC,), ())
+_READER_OF_KEYS = requirement_of((_SYNC, "keydesk:keys:read"), ())
+_READER_OF_USAGE = requirement_of((_SYNC, "keydesk:usage:read"), ())
+_OWNED = problem_answer(
+    HTTPStatus.FORBIDDEN,
+    "not_permitted",
+    "The key of an application that has this server for a store may have no owner: it sees the keys of all.",
+)
+_NO_QUOTAS = "this server's store counts no quotas and no requests"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What answers one call, and what its caller needs."""
+
+    call: sync.Call[Any, Any]
+    requirement: Requirement
+    handle: Callable[[Any], Any]
+
+
+class Sync:
+    """Answers applications that have this server for a store.
+
+    Args:
+        desk: Whose store, limiter and counts they use.
+        answers, decider: As every door has them.
+    """
+
+    def __init__(self, desk: Desk, answers: Answers, decider: Decider) -> None:
+        self._desk = desk
+        self._store = desk.store
+        self._answers = answers
+        self._decide = decider.decide
+        self._places: dict[str, _Place] = {}
+        self._put(sync.HEAD, self._head)
+        self._put(sync.FEED, self._feed)
+        self._put(sync.FIND_BY_DIGEST, self._find_by_digest)
+        self._put(sync.NOTE_USED, self._note_used)
+        self._put(sync.ADD_USAGE, self._add_usage)
+        self._put(sync.TAKE, self._take)
+        self._put(sync.LEASE, self._lease)
+        self._put(sync.BALANCE, self._balance)
+        self._put(sync.TELL, self._tell)
+        self._put(sync.FIND_KEY, self._find_key, _READER_OF_KEYS)
+        self._put(sync.LIST_KEYS, self._list_keys, _READER_OF_KEYS)
+        self._put(sync.FIND_PLAN, self._find_plan, _READER_OF_KEYS)
+        self._put(sync.LIST_PLANS, self._list_plans, _READER_OF_KEYS)
+        self._put(sync.FIND_OWNER, self._find_owner, _READER_OF_KEYS)
+        self._put(sync.LIST_OWNERS, self._list_owners, _READER_OF_KEYS)
+        self._put(sync.COUNTS, self._counts, _READER_OF_USAGE)
+        self._put(sync.TOP_KEYS, self._top_keys, _READER_OF_USAGE)
+        self._put(sync.TOP_NETWORKS, self._top_networks, _READER_OF_USAGE)
+
+    def _put(self, call: sync.Call[Q, A], handle: Callable[[Q], A], requirement: Requirement = _CALLER) -> None:
+        self._places[call.path] = _Place(call, requirement, handle)
+
+    @property
+    def paths(self) -> Iterable[str]:
+        """The paths it answers."""
+        return self._places
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer one request (PEP 3333)."""
+        try:
+            answer = self._answer(environ) if environ["REQUEST_METHOD"] == "POST" else ONLY_POST
+        except Unreadable as unreadable:
+            answer = unreadable.answer
+        except InvalidField as error:
+            answer = invalid_answer(error)
+        except (StoreError, LimiterUnavailable) as error:
+            answer = problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
+        return send(answer, environ, start_response)
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        place = self._places[environ["PATH_INFO"]]
+        caller = self._decide(environ, place.requirement)
+        if isinstance(caller, Denied):
+            return self._answers.answer(caller)
+        if caller.key.owner is not None:
+            return _OWNED
+        require_json(environ)
+        try:
+            asked = place.call.read_question(read_body(environ, place.call.most))
+        except ValueError as error:
+            raise InvalidField("body", f"is no such question: {str(error)[:200]}") from None
+        return encoded_answer(sync.write(place.handle(asked)))
+
+    # What a cache needs
+
+    def _head(self, _: sync.Nothing) -> sync.Head:
+        number, own_hash = self._store.position()
+        return sync.Head(number, own_hash, self._desk.mint.digester.pepper_id)
+
+    def _feed(self, asked: sync.AfterEvent) -> list[FeedEntry]:
+        return self._store.list_feed(after=asked.after, size=asked.size)
+
+    def _find_by_digest(self, asked: sync.ByDigest) -> Key | None:
+        return self._store.find_by_digest(asked.digests)
+
+    # What requests leave behind
+
+    def _note_used(self, asked: sync.Used) -> sync.Nothing:
+        self._store.note_used(asked.used)
+        return sync.Nothing()
+
+    def _add_usage(self, asked: sync.Counted) -> sync.Written:
+        if any(outcome not in OUTCOMES for _, _, _, outcome, _ in asked.keys):
+            raise InvalidField("keys", "name an outcome that is none")
+        return sync.Written(self._usage().add(Batch(_entries(asked.keys), _entries(asked.mistakes))))
+
+    # Limits and quotas
+
+    def _take(self, asked: sync.Take) -> Taken:
+        if self._desk.limiter is None:
+            raise LimiterUnavailable("this server counts no requests")
+        _check_claims(asked)
+        return self._desk.limiter.take(asked.claims, asked.pools, cost=asked.cost, test=asked.test)
+
+    def _lease(self, asked: sync.Leasing) -> sync.Leased:
+        granted, balance = self._quotas().lease(_checked(asked.account), asked.count, asked.least)
+        return sync.Leased(granted, balance)
+
+    def _balance(self, asked: sync.Asked) -> Balance:
+        return self._quotas().balance(_checked(asked.account))
+
+    def _tell(self, asked: sync.Told) -> sync.Nothing:
+        account = _checked(asked.account)
+        details = {
+            "quota": asked.quota,
+            "holder": account.holder,
+            "percent": asked.percent,
+            "period_start_at": account.start_at.isoformat(),
+        }
+        now = self._desk.clock.now()
+        event = QuotaReached(at=now, actor=ACTOR, key_id=asked.key_id, owner=asked.owner, details=details)
+        self._quotas().tell(account, asked.percent, event)
+        return sync.Nothing()
+
+    # Reading, for people
+
+    def _find_key(self, asked: sync.ById) -> Key | None:
+        key = self._store.find_key(asked.key_id)
+        return _without_digests(key) if key else None
+
+    def _list_keys(self, asked: sync.Listed) -> sync.Keys:
+        page = self._store.list_keys(asked.where, cursor=asked.cursor, size=asked.size)
+        return sync.Keys(tuple(map(_without_digests, page.keys)), page.next_cursor)
+
+    def _find_plan(self, asked: sync.ByName) -> Plan | None:
+        return self._desk.plans.find(asked.name)
+
+    def _list_plans(self, asked: sync.AfterName) -> list[Plan]:
+        return list(self._desk.plans.list(after=asked.after, size=asked.size))
+
+    def _find_owner(self, asked: sync.ByName) -> OwnerTerms | None:
+        return self._desk.owners.find(asked.name)
+
+    def _list_owners(self, asked: sync.AfterName) -> list[OwnerTerms]:
+        return list(self._desk.owners.list(after=asked.after, size=asked.size))
+
+    def _counts(self, asked: sync.Within) -> list[Usage]:
+        return self._usage().counts(asked.range, asked.key_id, asked.owner)
+
+    def _top_keys(self, asked: sync.Most) -> sync.TopKeys:
+        return sync.TopKeys(*self._usage().top(asked.range, asked.size))
+
+    def _top_networks(self, asked: sync.Most) -> sync.TopNetworks:
+        return sync.TopNetworks(*self._usage().mistakes(asked.range, asked.size))
+
+    def _usage(self) -> UsageStore:
+        if self._desk.usage_store is None:
+            raise LimiterUnavailable(_NO_QUOTAS)
+        return self._desk.usage_store
+
+    def _quotas(self) -> QuotaStore:
+        quotas: QuotaStore | None = getattr(self._store, "quotas", None)
+        if quotas is None:
+            raise LimiterUnavailable(_NO_QUOTAS)
+        return quotas
+
+
+def _without_digests(key: Key) -> Key:
+    """Return a key as people see it: nobody who reads keys needs to know what their secrets are found by."""
+    return replace(key, secrets=tuple(replace(secret, digest="") for secret in key.secrets))
+
+
+def _entries(counts: Iterable[tuple[Span, datetime, str, str, int]]) -> dict[Entry, int]:
+    """Return counts by what was counted.
+
+    Raises:
+        InvalidField: A beginning is none.
+    """
+    entries: dict[Entry, int] = {}
+    for span, start_at, first, second, count in counts:
+        if start_at.tzinfo is None or span.start_of(start_at) != start_at:
+            raise InvalidField("body", f"names a moment at which no {span} begins")
+        entries[span, start_at, first, second] = count
+    return entries
+
+
+def _check_claims(asked: sync.Take) -> None:
+    """Return if all of this can be counted.
+
+    Raises:
+        InvalidField: It cannot.
+    """
+    for claim in asked.claims:
+        if not (0 < claim.most <= MAX_LIMIT_COUNT and 0 < claim.window_seconds <= MAX_WINDOW_SECONDS):
+            raise InvalidField("claims", "are no limits")
+    for pool in asked.pools:
+        if not (0 < pool.seconds <= MAX_WINDOW_SECONDS and 0 <= pool.deposit <= sync.MAX_COUNT):
+            raise InvalidField("pools", "are none")
+    counted = [claim[1::2] for claim in asked.claims] + [pool[1:2] for pool in asked.pools]
+    if len(set(counted)) < len(counted):
+        raise InvalidField("claims", "name one counter twice")
+    for policy, subject, *_ in (*asked.claims, *asked.pools):
+        if len(subject) > sync.MAX_SUBJECT_CHARACTERS or len(policy) > sync.MAX_TEXT_CHARACTERS:
+            raise InvalidField("claims", "have names that are too long")
+
+
+def _checked(account: Account) -> Account:
+    """Return an account.
+
+    Raises:
+        InvalidField: It cannot be one.
+    """
+    holder, period, zone, start_at = account
+    known = period in tuple(Period) and holder.startswith(("key:", "owner:")) and start_at.tzinfo is not None
+    if not known or len(holder) > sync.MAX_TEXT_CHARACTERS or len(zone) > MAX_CHARACTERS:
+        raise InvalidField("account", "is none")
+    return account
