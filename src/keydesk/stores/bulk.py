@@ -165,7 +165,7 @@ def take_indexes(connection: Connection, tables: Sequence[Table]) -> list[Index]
 
 
 def make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
-    """Make the indexes that `take_indexes` took.
+    """Make the indexes that `take_indexes` took; let PostgreSQL look at what came in, as its plans need that.
 
     Raises:
         DuplicateSecret: Two of the secrets that came in meanwhile are the same.
@@ -175,10 +175,6 @@ def make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
             connection.execute(CreateIndex(index))
     except IntegrityError:
         raise DuplicateSecret(connection.execute(repeated_digests()).scalars().all()) from None
-
-
-def gather_statistics(connection: Connection) -> None:
-    """Let PostgreSQL look at what came in, as its plans need it. By itself it does within minutes, or never."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"ANALYZE {keys.name}, {secrets.name}"))
 

@@ -23,17 +23,7 @@ from ..forks import at_fork
 from ..keys.record import Key
 from ..ports import MAX_PAGE, Change, KeyFilter, Once, Page, Position
 from . import condition, migration
-from .bulk import (
-    BulkInsert,
-    Rows,
-    gather_statistics,
-    large_cache,
-    make_indexes,
-    moments_of,
-    take_indexes,
-    taken,
-    written_behind,
-)
+from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, taken, written_behind
 from .engines import answering, close_pool, for_requests, leave_pool, transaction
 from .listing import find_page
 from .once import note_once
@@ -186,7 +176,6 @@ class SqlStore:
                         count += len(batch)
                         batch = list(islice(given, _BATCH))
                 make_indexes(connection, indexes)
-            gather_statistics(connection)
             return count
 
     def change(self, key_id: str, decide: Callable[[Key], Change | None]) -> Key | None:
