@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import counting, importing, known, limits, peers, reading, requests, server, throughput, verifying
+from . import counting, importing, known, limits, lists, peers, reading, requests, server, throughput, verifying
 from .harness import Scale, logging_to_nowhere
 from .report import Section, around_figures, promises_table, show, write_markdown
 
@@ -25,6 +25,7 @@ SUBJECTS: tuple[Callable[[Scale], Section], ...] = (
     reading.run,
     counting.run,
     known.run,
+    lists.run,
     throughput.run,
     server.run,
 )

@@ -42,6 +42,7 @@ from .ports import (
     Meter,
     QuotaStore,
     UsageStore,
+    every_key,
     writable,
 )
 from .quota_desk import QuotaDesk
@@ -375,13 +376,8 @@ class Desk(DeskIssuer):
     def _live(self, where: KeyFilter) -> Iterator[Key]:
         """Yield the keys that match and are not revoked."""
         for status in _TO_REVOKE:
-            cursor: str | None = None
-            while where.status in (None, status):
-                page = self.store.list_keys(replace(where, status=status), cursor=cursor, size=MAX_PAGE)
-                yield from page.keys
-                cursor = page.next_cursor
-                if cursor is None:
-                    break
+            if where.status in (None, status):
+                yield from every_key(self.store, replace(where, status=status))
 
     def delete(
         self,

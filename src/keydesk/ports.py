@@ -57,7 +57,10 @@ class KeyFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of the keys, newest first. `next_cursor` continues after them; None at the end."""
+    """Some of the keys, newest first. `next_cursor` continues after them; None at the end.
+
+    There may be fewer than were asked for, or none, before the end: a store looks at so many at a time.
+    """
 
     keys: tuple[Key, ...]
     next_cursor: str | None
@@ -157,10 +160,12 @@ class KeyStore(Protocol):
     def list_keys(self, where: KeyFilter, *, cursor: str | None = None, size: int = 100) -> Page:
         """Return one page of keys, newest first (by id, downwards).
 
+        A store that would look at many keys to fill the page returns what it has found, and the cursor to go on with.
+
         Args:
             where: Which keys.
             cursor: `next_cursor` of the page before; None for the first.
-            size: 1 to 1000 keys.
+            size: 1 to 1000 keys at most.
 
         Raises:
             InvalidField: The cursor is none of this store, or the size is out of range.
@@ -315,6 +320,22 @@ class WritableKeyStore(KeyStore, Protocol):
             StoreUnavailable: The store does not answer.
         """
         ...
+
+
+def every_key(store: KeyStore, where: KeyFilter, *, size: int = MAX_PAGE) -> Iterator[Key]:
+    """Yield all keys that match, newest first, reading one page of so many after the other.
+
+    Raises:
+        InvalidField: The size is out of range.
+        StoreUnavailable: The store does not answer.
+    """
+    cursor = None
+    while True:
+        page = store.list_keys(where, cursor=cursor, size=size)
+        yield from page.keys
+        cursor = page.next_cursor
+        if cursor is None:
+            return
 
 
 def writable(store: KeyStore) -> WritableKeyStore:

@@ -55,12 +55,12 @@ class DeskReader:
         cursor: str | None = None,
         size: int = 100,
     ) -> Page:
-        """Return one page of keys, newest first.
+        """Return one page of keys, newest first. It may be short before the end: see `keydesk.ports.Page`.
 
         Args:
             owner, status, text, idle_since, plan, scope: See `KeyFilter`.
             cursor: `next_cursor` of the page before; None for the first.
-            size: 1 to 1000 keys.
+            size: 1 to 1000 keys at most.
 
         Raises:
             InvalidField: A filter, the cursor or the size cannot be used.

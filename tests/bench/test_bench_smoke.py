@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench import lists
 
 ROOT = Path(__file__).parents[2]
 DRAWN = "1,717"  # different keys among 4,000 drawn of 2,000, the same in every run
@@ -30,6 +31,8 @@ ROWS = [
     "1,000 keys, valid key", "2,000 keys, valid key", "1,000 keys, unknown key", "2,000 keys, unknown key",
     "the driver alone", "as Keydesk reads", "as SQLAlchemy executes",
     "a request with a key, in memory", "a text that is no key's, in memory", "a flush of 10,000 keys",
+    "no filter: all keys", "status active: all keys", "scope, text and status: all keys",
+    *(f"{name}: no key" for name in lists.NO_KEY), *(f"{name}: the oldest key" for name in lists.OLDEST),
 ]  # fmt: skip
 PROMISES = [
     "config, valid key", "SQLite, valid key", "config, missing key", "config, unknown key of our shape",
@@ -42,6 +45,7 @@ PROMISES = [
     "one request counted",
     "config, 10,000 keys", f"SQLite, {DRAWN} of 2,000 keys", "PostgreSQL, 10,000 of 10,000 keys",
     "desk.verify of a known key in a loop", f"memory of {DRAWN} known keys",
+    "first page of 2,000 keys, the slowest filter",
     *(["requests a second, to the same API without Keydesk"] if WRK else []),
     *(
         [

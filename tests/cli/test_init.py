@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from keydesk.stores import listing
+
 
 def test_init_makes_one_key_that_may_do_everything(run, desk):
     secret = run("init").stdout.strip()
@@ -25,3 +27,11 @@ def test_init_makes_another_once_nobody_may_manage_keys(run, desk):
 
 def test_init_as_json(run):
     assert run.json("init")["key"]["scopes"] == ["*"]
+
+
+def test_init_finds_an_administrator_behind_many_keys(run, desk, monkeypatch):
+    monkeypatch.setattr(listing, "KEYS_LOOKED_AT", 2)
+    run("init")
+    for number in range(9):
+        desk.issue(name=f"client {number}")
+    assert "may manage keys" in run.refused("init")

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import keydesk
 from keydesk.cli import keydesk as command_line
+from keydesk.stores import listing
 
 from .conftest import CommandLine
 
@@ -296,3 +297,15 @@ def test_an_expired_key_shows_as_such(run, desk):
     assert isinstance(after, keydesk.Key)
     assert run.json("show", key.id)["status"] == "expired"
     assert [k["id"] for k in run.json("list", "--status", "expired")["keys"]] == [key.id]
+
+
+def test_list_fills_its_page_over_all_keys(run, desk, monkeypatch):
+    """A store that looks at few keys at a time hands out short pages; who reads a terminal gets a whole one."""
+    monkeypatch.setattr(listing, "KEYS_LOOKED_AT", 2)
+    ids = [desk.issue(name=f"{'old' if number < 3 else 'new'} {number}").key.id for number in range(9)][::-1]
+    assert [key["id"] for key in run.json("list", "--text", "OLD")["keys"]] == ids[6:]
+    first = run.json("list", "--text", "old", "--size", "2")
+    assert [key["id"] for key in first["keys"]] == ids[6:8]
+    rest = run.json("list", "--text", "old", "--size", "2", "--cursor", first["next_cursor"])
+    assert ([key["id"] for key in rest["keys"]], rest["next_cursor"]) == (ids[8:], None)
+    assert "No key fits" in run("list", "--text", "none").stderr

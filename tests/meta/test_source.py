@@ -154,6 +154,9 @@ ERRORS_NOT_NAMED = {
 CANNOT_BE = {
     "build.py:build_desk": {"InvalidField"},  # the prefix was checked when the settings were read
     "build.py:open_desk": {"InvalidField"},
+    "cli/issuing.py:find_administrator": {"InvalidField"},  # asks for pages of the right size
+    "cli/issuing.py:init": {"InvalidField"},
+    "cli/serving.py:serve": {"InvalidField"},
     "flask/extension.py:Keydesk.__init__": {"InvalidField"},
     "flask/extension.py:Keydesk.init_app": {"InvalidField"},
     "flask/extension.py:Keydesk.optional": {"InvalidField"},  # asks for nothing

@@ -18,7 +18,7 @@ from ..environment import unknown_names
 from ..errors import KeydeskError, SettingsError, StoreError, StoreUnavailable
 from ..keys.digest import PLAIN
 from ..keys.record import Key, Status
-from ..ports import WritableKeyStore
+from ..ports import KeyFilter, WritableKeyStore, every_key
 from ..settings import Settings
 from .command import command
 from .context import Run
@@ -172,13 +172,7 @@ def _may_expire(desk: Desk) -> Iterator[Key]:
         ids = desk.store.prunable(ended_before=desk.clock.now() + SOON)
         yield from _readable(desk, islice(ids, MAX_KEYS_LOOKED_AT))
     else:
-        cursor = None
-        while True:
-            page = desk.list_keys(status=Status.ACTIVE, cursor=cursor, size=1000)
-            yield from page.keys
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        yield from every_key(desk.store, KeyFilter(status=Status.ACTIVE))
 
 
 def _readable(desk: Desk, ids: Iterable[str]) -> Iterator[Key]:

@@ -12,6 +12,7 @@ from ..desk import Desk
 from ..keys.authority import WRITE_SCOPE
 from ..keys.record import IssuedKey, Key, Status
 from ..keys.secret import Environment
+from ..ports import KeyFilter, every_key
 from .command import command
 from .context import Run, actor
 from .options import NAME, about_options, list_options
@@ -83,7 +84,7 @@ def find_administrator(desk: Desk) -> Key | None:
     Raises:
         StoreUnavailable: The store does not answer.
     """
-    return next(iter(desk.list_keys(scope=WRITE_SCOPE, status=Status.ACTIVE, size=1).keys), None)
+    return next(every_key(desk.store, KeyFilter(scope=WRITE_SCOPE, status=Status.ACTIVE), size=1), None)
 
 
 def make_administrator(run: Run, desk: Desk) -> None:

@@ -14,14 +14,14 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import Engine, Index, Table, select
+from sqlalchemy import Engine, Index, Table, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from ..errors import DuplicateSecret
 from .rows import SECRET_COLUMNS
-from .schema import Moment, secrets
+from .schema import Moment, keys, secrets
 from .statements import repeated_digests
 
 CACHE_KIBIBYTES = 32 * 1024
@@ -37,13 +37,14 @@ class BulkInsert:
 
     Args:
         engine: Of the database.
-        table: Rows are tuples in the order of its columns, with moments as `moments_of` hands them over.
+        table: Rows are tuples in the order of its columns, without those that the database works out, and with moments
+            as `moments_of` hands them over.
     """
 
     def __init__(self, engine: Engine, table: Table) -> None:
-        compiled = table.insert().compile(dialect=engine.dialect)
+        names = [column.name for column in table.columns if column.computed is None]
+        compiled = table.insert().compile(dialect=engine.dialect, column_keys=names)
         self._sql = str(compiled)
-        names = [column.name for column in table.columns]
         positions = getattr(compiled, "positiontup", None)
         assert positions in (None, names)  # positional drivers take the rows as they are
         self._names = None if positions else names
@@ -164,7 +165,7 @@ def take_indexes(connection: Connection, tables: Sequence[Table]) -> list[Index]
 
 
 def make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
-    """Make the indexes that `take_indexes` took.
+    """Make the indexes that `take_indexes` took; let PostgreSQL look at what came in, as its plans need that.
 
     Raises:
         DuplicateSecret: Two of the secrets that came in meanwhile are the same.
@@ -174,6 +175,8 @@ def make_indexes(connection: Connection, indexes: Iterable[Index]) -> None:
             connection.execute(CreateIndex(index))
     except IntegrityError:
         raise DuplicateSecret(connection.execute(repeated_digests()).scalars().all()) from None
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"ANALYZE {keys.name}, {secrets.name}"))
 
 
 def taken(connection: Connection, rows: Rows) -> list[str]:

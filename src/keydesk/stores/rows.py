@@ -19,7 +19,7 @@ from .schema import keys, owners, plans, secrets
 
 SEPARATOR = ","  # that of `str(Scopes)` and `str(Networks)`, too
 # Columns in the order `key_of` and `secret_of` take them.
-KEY_COLUMNS = tuple(keys.c)
+KEY_COLUMNS = tuple(column for column in keys.c if column.computed is None)
 SECRET_COLUMNS = tuple(secrets.c)
 # And in the order `agreed_of` takes them.
 AGREED_COLUMNS = (plans.c.scopes, plans.c.limits, plans.c.quotas, owners.c.limits, owners.c.quotas)

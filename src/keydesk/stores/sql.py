@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 
 from sqlalchemy import Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
@@ -26,8 +25,9 @@ from ..ports import MAX_PAGE, Change, FeedEntry, KeyFilter, Once, Page, Position
 from . import condition, migration
 from .bulk import BulkInsert, Rows, large_cache, make_indexes, moments_of, take_indexes, taken, written_behind
 from .engines import answering, close_pool, for_requests, leave_pool, transaction
+from .listing import find_page
 from .once import note_once
-from .paging import KEY_ID, check_size, decode_cursor, encode_cursor
+from .paging import KEY_ID, check_size, decode_cursor
 from .plans import SqlPlans, require_plans
 from .quotas import SqlQuotas
 from .reading import PreparedRead, ReadConnections, WatchedRead
@@ -38,16 +38,13 @@ from .statements import (
     ended_keys,
     events_of,
     feed_after,
-    filtered,
     key_id_of_digests,
     key_id_of_first,
     key_of_digests,
     key_of_rows,
     key_under_terms,
     key_with_secrets,
-    page_of_keys,
     position,
-    whole_key,
 )
 from .usage import SqlUsage, note_used
 
@@ -309,15 +306,12 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        wanted = select(*KEY_COLUMNS).order_by(keys.c.id.desc()).limit(check_size(size) + 1)
-        if cursor is not None:
-            wanted = wanted.where(keys.c.id < decode_cursor(cursor))
+        check_size(size)
+        before = decode_cursor(cursor) if cursor is not None else None
         if not self._prepare():
             return Page((), None)
         with self._reading() as connection:
-            rows = connection.execute(page_of_keys(filtered(wanted, where, self._clock.now()))).all()
-        found = [whole_key(list(group)) for _, group in groupby(rows, key=itemgetter(0))]
-        return Page(tuple(found[:size]), encode_cursor(found[size - 1].id) if len(found) > size else None)
+            return find_page(connection, where, now=self._clock.now(), before=before, size=size)
 
     def list_events(
         self, *, after: int = 0, key_id: str | None = None, owner: str | None = None, size: int = 100

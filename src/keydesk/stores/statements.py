@@ -13,23 +13,17 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Select,
-    and_,
     bindparam,
     false,
     func,
-    literal,
     literal_column,
-    null,
     or_,
     select,
 )
 
 from ..errors import StoreUnavailable
-from ..keys.plans import PLAN_NAME
-from ..keys.record import MAX_OWNER_CHARACTERS, Key, Status
-from ..keys.scopes import covering
-from ..ports import KeyFilter
-from .rows import AGREED_COLUMNS, KEY_COLUMNS, SECRET_COLUMNS, SEPARATOR, agreed_of, key_of, secret_of
+from ..keys.record import MAX_OWNER_CHARACTERS, Key
+from .rows import AGREED_COLUMNS, KEY_COLUMNS, SECRET_COLUMNS, agreed_of, key_of, secret_of
 from .schema import chain_head, events, keys, owners, plans, secrets
 
 _REPEATED_SHOWN = 100
@@ -185,33 +179,6 @@ def ended_keys(before: datetime) -> Select[Any]:
     return select(keys.c.id).where(or_(ended, rotated)).order_by(keys.c.id)
 
 
-def filtered(statement: Select[Any], where: KeyFilter, now: datetime) -> Select[Any]:
-    """Return a SELECT of keys with the conditions of a filter added."""
-    if where.owner is not None:
-        statement = statement.where(exactly(keys.c.owner, where.owner))
-    if where.plan is not None:
-        # MariaDB takes no notice of spaces at the end, and refuses to compare an ASCII column with anything else.
-        statement = statement.where(keys.c.plan == where.plan if PLAN_NAME.fullmatch(where.plan) else false())
-    if where.scope is not None:
-        statement = statement.where(_may(where.scope))
-    if where.text:
-        # Ids are ASCII columns: MariaDB refuses to compare them with anything else.
-        fields = (keys.c.name, keys.c.description, keys.c.owner, *([keys.c.id] if where.text.isascii() else []))
-        statement = statement.where(or_(*(field.icontains(where.text, autoescape=True) for field in fields)))
-    if where.idle_since is not None:
-        unused = or_(keys.c.last_used_at.is_(null()), keys.c.last_used_at < where.idle_since)
-        statement = statement.where(keys.c.created_at < where.idle_since, unused)
-    live, expired = keys.c.revoked_at.is_(null()), keys.c.expires_at <= now
-    enabled = keys.c.disabled_at.is_(null())
-    conditions = {
-        Status.REVOKED: (~live,),
-        Status.DISABLED: (live, ~enabled),
-        Status.EXPIRED: (live, enabled, expired),
-        Status.ACTIVE: (live, enabled, or_(keys.c.expires_at.is_(null()), keys.c.expires_at > now)),
-    }
-    return statement.where(*conditions[where.status]) if where.status else statement
-
-
 def can_be_owner(owner: str) -> bool:
     """Return whether a key may name this as its owner."""
     return owner.isprintable() and owner == owner.strip() and len(owner) <= MAX_OWNER_CHARACTERS
@@ -220,18 +187,3 @@ def can_be_owner(owner: str) -> bool:
 def exactly(column: Column[Any], owner: str) -> ColumnElement[bool]:
     """Return the condition that a column holds this owner. Of texts that are none, databases have their own notions."""
     return column == owner if can_be_owner(owner) else false()
-
-
-def _may(scope: str) -> ColumnElement[bool]:
-    """Return the condition that a key may do this: by its own scopes, and by those of its plan if it has one."""
-    granting = select(plans.c.name).where(_cover(plans.c.scopes, scope))
-    own = and_(_cover(keys.c.scopes, scope), or_(keys.c.plan.is_(null()), keys.c.plan.in_(granting)))
-    return or_(own, and_(keys.c.scopes == "", keys.c.plan.in_(granting)))
-
-
-def _cover(column: Column[Any], scope: str) -> ColumnElement[bool]:
-    """Return the condition that a list of scopes, as it is kept, has one that covers this."""
-    listed = literal(SEPARATOR) + column + literal(SEPARATOR)
-    # By what replacing it leaves: that minds the case on every database, and LIKE does on one of three.
-    ones = (func.replace(listed, f"{SEPARATOR}{grant}{SEPARATOR}", "") for grant in covering(scope))
-    return or_(*(func.length(without) < func.length(listed) for without in ones))

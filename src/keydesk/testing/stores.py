@@ -42,7 +42,7 @@ from ..keys.networks import Networks
 from ..keys.record import MAX_SECRETS, Key, Secret, Status, key_id_of_name, mint_key_id
 from ..keys.scopes import Scopes
 from ..keys.secret import Environment, SecretFormat
-from ..ports import REMEMBERED, Change, FeedEntry, KeyFilter, KeyStore, Once, WritableKeyStore
+from ..ports import REMEMBERED, Change, FeedEntry, KeyFilter, KeyStore, Once, WritableKeyStore, every_key
 from .clock import START, ManualClock
 
 MINT = Mint(SecretFormat(), Digester())
@@ -201,14 +201,7 @@ def all_events(store: WritableKeyStore) -> list[ChainedEvent]:
 
 def all_keys(store: KeyStore, where: KeyFilter | None = None, *, size: int = 1000) -> list[Key]:
     """Return every key of a store, page by page."""
-    found: list[Key] = []
-    cursor = None
-    while True:
-        page = store.list_keys(where or KeyFilter(), cursor=cursor, size=size)
-        found += page.keys
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
+    return list(every_key(store, where or KeyFilter(), size=size))
 
 
 class KeyStoreContract:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from keydesk.stores import listing
+
 from .rig import ManagementRig, problem_of
 
 
@@ -123,3 +125,12 @@ def test_revoke_keys_stops_at_a_thousand(quick: ManagementRig) -> None:
     first = quick.post("/v1/bulk/revoke", {"where": {"owner": "acme"}}).get_json()
     assert (len(first["revoked"]), first["more"]) == (1000, True)
     assert len(quick.post("/v1/bulk/revoke", {"where": {"owner": "acme"}}).get_json()["revoked"]) == 1
+
+
+def test_revoke_keys_by_filter_that_few_of_many_meet(api: ManagementRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "KEYS_LOOKED_AT", 2)
+    old = [api.issue(name=f"old {number}").key.id for number in range(3)]
+    for number in range(9):
+        api.issue(name=f"new {number}")
+    answer = api.post("/v1/bulk/revoke", {"where": {"text": "old"}}).get_json()
+    assert (set(answer["revoked"]), answer["more"]) == (set(old), False)

@@ -226,7 +226,10 @@ class KeyShown(BaseModel):
 
 
 class KeyPage(BaseModel):
-    """Some of the keys, newest first. `next_cursor` continues after them; null at the end."""
+    """Some of the keys, newest first. `next_cursor` continues after them; null at the end.
+
+    There may be fewer than were asked for, or none, before the end: go on until `next_cursor` is null.
+    """
 
     keys: list[KeyShown]
     next_cursor: str | None
