@@ -41,6 +41,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Keydesk: management API</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="docs/swagger-ui.css">
 </head>
 <body>
@@ -58,7 +59,7 @@ _START = """SwaggerUIBundle({
 _VERIFY: dict[str, Any] = {
     "post": {
         "operationId": "verify_secret",
-        "tags": ["default"],
+        "tags": ["keys"],
         "summary": "Say whether the holder of a secret may pass, and take it from the limits of its key if so.",
         "description": "A denial is an answer too, with 200.\n\nNeeds the scope `keydesk:verify`.",
         "requestBody": {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from flask import Response
+from flask_openapi3.models.tag import Tag
 from flask_openapi3.openapi import OpenAPI
 from pydantic import BaseModel
 
@@ -28,6 +29,7 @@ ANY_PLANS = (KEYS_READ, KEYS_WRITE, PLANS_WRITE)
 ETAG = {"ETag": {"description": "Its version, for `If-Match`.", "schema": {"type": "string"}}}
 _SECURITY: list[dict[str, list[Any]]] = [{"apiKey": []}, {"bearer": []}]
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_TAGS = {"bulk": "keys"}  # under which a path is shown, where that is not its first part
 _WRONG = {
     400: "The body is no JSON object, or there are two keys",
     401: "There is no key, or none that is good",
@@ -84,6 +86,7 @@ class Routes:
             put_in(
                 path,
                 operation_id=view.__name__,
+                tags=[Tag(name=_TAGS.get(part := path.split("/")[2], part))],
                 summary=(view.__doc__ or "").partition("\n")[0],
                 description=f"{(view.__doc__ or '').strip()}\n\nNeeds the scope {needed}.",
                 responses=responses,
