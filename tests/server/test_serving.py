@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import re
 import signal
 import socket
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 from keydesk import open_desk
+from keydesk.build import SQLITE_STALENESS_SECONDS
 from keydesk.cli.serving import STOP_SECONDS
 
 from ..faults.conftest import upgraded
@@ -63,6 +66,26 @@ def test_worker_that_is_still_starting_stops_too(store: str, tmp_path: Path, num
     assert [pid for pid in workers if Path("/proc", pid).exists()] == []
 
 
+@pytest.mark.parametrize("whose", ["main process", "worker"])
+def test_signal_that_wakes_nobody_stops_it_too(store: str, tmp_path: Path, whose: str) -> None:
+    """A signal that comes just before Python's main thread begins to wait leaves it waiting, as one to another thread.
+
+    Python runs handlers in the main thread alone. So the signal is sent to another one here, which is that very state.
+    """
+    with served(tmp_path, {"KEYDESK_STORE": store}) as server:
+        main = server.process.pid
+        worker = int(Path(f"/proc/{main}/task/{main}/children").read_text().split()[0])
+        told = main if whose == "main process" else worker
+        other = next(int(task.name) for task in Path(f"/proc/{told}/task").iterdir() if int(task.name) != told)
+        began_at = time.monotonic()
+        assert ctypes.CDLL(None, use_errno=True).tgkill(told, other, signal.SIGTERM) == 0
+        while Path("/proc", str(worker)).exists():
+            assert time.monotonic() - began_at < STOP_SECONDS - 2
+            time.sleep(0.01)
+        if whose == "main process":
+            assert server.process.wait(STOP_SECONDS) == 0
+
+
 def test_revoked_key_is_refused_by_every_worker(store: str, tmp_path: Path) -> None:
     """Number 15 of the list, and rule 2, behind a server."""
     desk = open_desk({"KEYDESK_STORE": store})
@@ -71,6 +94,28 @@ def test_revoked_key_is_refused_by_every_worker(store: str, tmp_path: Path) -> N
         assert {server.status("/authz/forwarded", issued.secret) for _ in range(20)} == {200}
         desk.revoke(issued.key.id)
         assert {server.status("/authz/forwarded", issued.secret) for _ in range(20)} == {401}
+    desk.close()
+
+
+def test_key_revoked_through_one_server_is_refused_by_another(store: str, tmp_path: Path) -> None:
+    """Number 15 of the list across two servers: no later than `max_staleness` after the first has answered."""
+    desk = open_desk({"KEYDESK_STORE": store})
+    issued, administrator = desk.issue(name="client"), desk.issue(name="administrator", scopes=["keydesk:*"])
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+    with served(folders[0], {"KEYDESK_STORE": store}) as one, served(folders[1], {"KEYDESK_STORE": store}) as other:
+        assert other.status("/authz/forwarded", issued.secret) == 200
+        headers = {"X-API-Key": administrator.secret, "Content-Type": "application/json"}
+        url = f"{one.url}/v1/keys/{issued.key.id}/revoke"
+        with urlopen(Request(url, b"{}", headers, method="POST"), timeout=10) as answer:
+            assert answer.status == 200
+        answered_at = time.monotonic()
+        while True:
+            sent_at = time.monotonic()
+            if other.status("/authz/forwarded", issued.secret) == 401:
+                break
+            assert sent_at - answered_at <= SQLITE_STALENESS_SECONDS
     desk.close()
 
 

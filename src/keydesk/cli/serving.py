@@ -98,10 +98,11 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
             # The workers inherit it: whichever is asked for metrics tells what all have counted.
             os.environ["KEYDESK_METRICS_FOLDER"] = folder
         run.show({"url": f"http://{_in_url(host)}:{port}", "workers": workers}, lambda: _how_to_call(host, port))
+        _wake_every_second()
         os.register_at_fork(
             before=_hold_stops, after_in_parent=_let_stops_through, after_in_child=_let_starting_worker_be_stopped
         )
-        Granian(
+        server = Granian(
             APPLICATION,
             address=address,
             port=port,
@@ -116,7 +117,11 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
             respawn_failed_workers=True,
             log_level=LogLevels.error,
             log_dictconfig=LOGGING,
-        ).serve()
+        )
+        try:
+            server.serve()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # at its end Python gives up its handlers
 
 
 def _hold_stops() -> None:
@@ -134,7 +139,18 @@ def _let_starting_worker_be_stopped() -> None:
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _wake_every_second()
     _let_stops_through()
+
+
+def _wake_every_second() -> None:
+    """Have the main thread look for signals each second, whatever it waits for.
+
+    Python runs handlers in that thread, and one that waits for a lock is woken by the signal itself. One that was just
+    about to wait is not: it would never stop, or be killed after `STOP_SECONDS` with what it has counted.
+    """
+    signal.signal(signal.SIGALRM, lambda _number, _frame: None)
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
 
 
 def _make_what_is_missing(run: Run) -> None:
