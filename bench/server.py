@@ -130,6 +130,7 @@ def run(scale: Scale) -> Section:
         "nginx, a static 204": (url["static"], valid),
         "/authz/forwarded, a valid key": (forwarded, valid),
         "/authz/forwarded, a key with one limit": (forwarded, limited),
+        "a WSGI application that does nothing, under Granian with one thread": (url["backend"], valid),
         "nginx before a backend": (url["open"], valid),
         "nginx before a backend, with auth_request": (url["guarded"], valid),
     }
@@ -140,6 +141,8 @@ def run(scale: Scale) -> Section:
         "granian",
         "--interface",
         "wsgi",
+        "--blocking-threads",
+        "1",
         "--log-level",
         "error",
         "--port",
@@ -163,12 +166,12 @@ def run(scale: Scale) -> Section:
 
 
 def _section(rates: dict[str, list[float]], spreads: list[tuple[float, float]]) -> Section:
-    static, valid, limited, before, guarded = rates.values()
+    static, valid, limited, bare, before, guarded = rates.values()
 
     def ratio(ours: list[float], theirs: list[float]) -> float:
         return median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
-    beside = (None, ratio(valid, static), ratio(limited, static), None, ratio(guarded, before))
+    beside = (None, *(ratio(each, static) for each in (valid, limited, bare)), None, ratio(guarded, before))
     rows = tuple(
         (name, f"{median(figures):,.0f}", "" if share is None else f"{share:.2f}")
         for (name, figures), share in zip(rates.items(), beside, strict=True)
