@@ -127,8 +127,9 @@ def _about_key(
     client_address: str | None,
     decision: Decision,
 ) -> list[Check]:
-    secret = key.find_secret(mint.digester.candidates(text)) or key.secrets[-1]
-    stated = store.find_key(key.id) or key  # without its plan: what is to be changed
+    digests = mint.digester.candidates(text)
+    secret = key.find_secret(digests) or key.secrets[-1]
+    stated = store.find_by_digest(digests) or key  # without its plan: what is to be changed
     return [
         Check("known", True, f"{key.name} ({key.id}), secret {secret.number}"),
         _status(store, stated, check_status(key, secret, now), secret, now),

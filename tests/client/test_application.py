@@ -378,3 +378,14 @@ def test_settings_that_cannot_be(settings: dict[str, str], said: str) -> None:
 def test_cursor_that_is_none(application: Desk, cursor: str) -> None:
     with pytest.raises(InvalidField):
         application.list_keys(cursor=cursor)
+
+
+def test_doctor_looks_at_what_an_application_may_see(site: Site, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the one scope it needs it finds nothing wrong."""
+    key = site.desk.issue(name="application", scopes=["keydesk:sync"])
+    monkeypatch.setenv("KEYDESK_STORE", url)
+    monkeypatch.setenv("KEYDESK_SERVER_KEY", key.secret)
+    run = CliRunner().invoke(command_line, ["doctor", "--json"])
+    assert run.exit_code == 0, run.output
+    assert {each["name"] for each in json.loads(run.stdout)} == {"settings", "pepper", "store", "limiter"}
+    assert key.secret not in run.output

@@ -18,7 +18,7 @@ from ..environment import unknown_names
 from ..errors import KeydeskError, SettingsError, StoreError, StoreUnavailable
 from ..keys.digest import PLAIN
 from ..keys.record import Key, Status
-from ..ports import KeyFilter, WritableKeyStore, every_key
+from ..ports import KeyFilter, RemoteKeyStore, WritableKeyStore, every_key
 from ..settings import Settings
 from .command import command
 from .context import Run
@@ -151,6 +151,8 @@ def _digests(desk: Desk) -> Iterator[Check]:
 
 
 def _expiring(desk: Desk) -> Iterator[Check]:
+    if isinstance(desk.store, RemoteKeyStore):  # who runs the server looks there
+        return
     now = desk.clock.now()
     soon = [
         key
