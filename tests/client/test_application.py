@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 import trustme
+from click.testing import CliRunner
 
 from keydesk import Desk, Reason, open_desk
+from keydesk.cli import keydesk as command_line
 from keydesk.client.store import is_open
 from keydesk.errors import InvalidField, SettingsError, StoreReadOnly, StoreUnavailable
 from keydesk.server import Server, create_app

@@ -102,16 +102,15 @@ def settle(
                 earlier[_SUM] -= taking
                 earlier[_NEWEST] -= taking
             return _refused(claims, counters, pools, held, now, cost)
-        if taking:
-            if not used:
-                counter[_FIRST] = STEPS
-            counter[_SUM] = used = used + taking
-            counter[_NEWEST] += taking
-        if used:
-            reset = ((step + counter[_FIRST] + 1) * length - now) / 1_000_000
-            standings.append(_new(Standing, (claim, most - used, reset)))
-        else:
-            standings.append(_new(Standing, (claim, most, seconds)))
+        if not used:
+            if not taking:
+                standings.append(_new(Standing, (claim, most, seconds)))
+                continue
+            counter[_FIRST] = STEPS
+        counter[_SUM] = used = used + taking
+        counter[_NEWEST] += taking
+        reset = ((step + counter[_FIRST] + 1) * length - now) / 1_000_000
+        standings.append(_new(Standing, (claim, most - used, reset)))
     if held:
         held[:] = [credits_ - taking for credits_ in held]
     return _new(Taken, (tuple(standings), (), 0.0, tuple(held)))

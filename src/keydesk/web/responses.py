@@ -149,22 +149,25 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
     standings = taken.standings
     if not standings:
         return ()
-    names, left = [], []
+    names: list[str] = []
+    numbers: list[int] = []
     for (policy, _, _, _), remaining, reset in standings:
         names.append(policy)
-        left.append(f'"{policy}";r={remaining};t={ceil(reset)}')
-    policies = _policies.get(tuple(names)) or _note_policies(tuple(names), standings)
-    return (("RateLimit-Policy", policies), ("RateLimit", ", ".join(left)))
+        numbers += (remaining, ceil(reset))
+    policies, left = _texts.get(tuple(names)) or _note_texts(tuple(names), standings)
+    return (("RateLimit-Policy", policies), ("RateLimit", left % tuple(numbers)))
 
 
-_policies: dict[tuple[str, ...], str] = {}  # by their names, which say all about them
+# By the names of the policies, which say all about them: what is always the same, and where the rest is put in.
+_texts: dict[tuple[str, ...], tuple[str, str]] = {}
 
 
-def _note_policies(names: tuple[str, ...], standings: tuple[Standing, ...]) -> str:
-    if len(_policies) >= _MOST_POLICIES:
-        _policies.clear()
-    said = ", ".join(f'"{claim.policy}";q={claim.most};w={claim.window_seconds}' for claim, _, _ in standings)
-    return _policies.setdefault(names, said)
+def _note_texts(names: tuple[str, ...], standings: tuple[Standing, ...]) -> tuple[str, str]:
+    if len(_texts) >= _MOST_POLICIES:
+        _texts.clear()
+    policies = ", ".join(f'"{claim.policy}";q={claim.most};w={claim.window_seconds}' for claim, _, _ in standings)
+    left = ", ".join(f'"{name.replace("%", "%%")}";r=%d;t=%d' for name in names)
+    return _texts.setdefault(names, (policies, left))
 
 
 def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:
