@@ -6,7 +6,7 @@ Both sides have these types. Who reads leaves out what it does not know, so eith
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -27,7 +27,8 @@ MAX_DIGESTS = 50
 MAX_CLAIMS = 100
 MAX_SUBJECT_CHARACTERS = 8000
 MAX_TEXT_CHARACTERS = 210  # of a holder of quotas, which is the longest of them
-MAX_COUNT = 10**12  # of requests, and of credits
+MAX_COUNT = 10**12  # of credits
+MAX_REQUESTS = 10**9  # of one entry
 
 KEY_ID = r"^key_[0-9a-f]{28}\Z"
 
@@ -44,10 +45,10 @@ KeyCount: TypeAlias = tuple[
     datetime,
     Annotated[str, Meta(pattern=r"^(key_[0-9a-f]{28})?\Z")],  # without one: of keys that had no place left
     Annotated[str, Meta(max_length=32)],  # the outcome
-    Annotated[int, Meta(ge=1, le=MAX_COUNT)],
+    Annotated[int, Meta(ge=1, le=MAX_REQUESTS)],
 ]
 NetworkCount: TypeAlias = tuple[
-    Span, datetime, Mistake, Annotated[str, Meta(max_length=64)], Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+    Span, datetime, Mistake, Annotated[str, Meta(max_length=64)], Annotated[int, Meta(ge=1, le=MAX_REQUESTS)]
 ]
 
 
@@ -192,9 +193,8 @@ class Told(Struct):
     """See `QuotaStore.tell`; the server makes the event."""
 
     account: Account
-    percent: Annotated[int, Meta(ge=1, le=100)]
+    percent: Literal[80, 100]
     key_id: Annotated[str, Meta(pattern=KEY_ID)]
-    owner: Text | None
     quota: Text
 
 

@@ -323,6 +323,29 @@ def test_server_that_is_away(clock: ManualClock) -> None:
     site.close()
 
 
+def test_server_over_a_store_without_events_that_is_started_anew(clock: ManualClock) -> None:
+    """What is removed there is refused: the same number of another process says nothing about what is known here."""
+    entries = {"first-secret-of-thirty-two-bytes!": "first", "other-secret-of-thirty-two-bytes!": "other"}
+    application = "application-secret-of-32-bytes!!"
+    keys = {**entries, application: {"name": "application", "scopes": ["keydesk:sync"]}}
+    settings = {"KEYDESK_STORE": "config://", "KEYDESK_PEPPER": PEPPER}
+    site = Site(clock, **settings, API_KEYS=keys)
+    place = 0
+    with listening(site) as url:
+        place = int(url.rpartition(":")[2])
+        given = {"KEYDESK_STORE": url, "KEYDESK_SERVER_KEY": application, "KEYDESK_PEPPER": PEPPER}
+        desk = open_desk(given, clock=clock)
+        assert all(desk.verify(secret).allowed for secret in entries)
+    site.close()
+    del keys["first-secret-of-thirty-two-bytes!"]
+    site = Site(clock, **settings, API_KEYS=keys)
+    with listening(site, port=place):
+        clock.advance(timedelta(seconds=2))
+        assert [desk.verify(secret).reason for secret in entries] == [Reason.INVALID, None]
+        desk.close()
+    site.close()
+
+
 def test_over_tls_the_server_must_be_who_it_says(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: ManualClock
 ) -> None:

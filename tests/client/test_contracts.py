@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from .running import serving_desk
 
 @pytest.fixture
 def behind(clock: ManualClock) -> Desk:
-    """The desk of the server."""
-    return Desk(store=MemoryStore(clock), mint=MINT, clock=clock, limiter=MemoryLimiter(clock))
+    """The desk of the server. Contracts note what has yet to come, which a server takes from no application."""
+    later = ManualClock()
+    later.advance(timedelta(days=400))
+    return Desk(store=MemoryStore(clock), mint=MINT, clock=later, limiter=MemoryLimiter(clock))
 
 
 @pytest.fixture

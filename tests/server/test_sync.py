@@ -8,10 +8,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
-from keydesk import sync
+from keydesk import open_desk, sync
+from keydesk.allowances import Account
+from keydesk.keys.networks import Networks
+from keydesk.server import create_app
+from keydesk.server.deciding import Decider
+from keydesk.server.forwarded import ClientAddresses
+from keydesk.server.metrics import Metrics
+from keydesk.server.sync import Sync
 from keydesk.testing import ManualClock
+from keydesk.web.credentials import CredentialReader
+from keydesk.web.responses import Answers
 
 from .rig import ServerRig
 
@@ -65,6 +74,10 @@ def test_question_that_is_too_large(rig: ServerRig, secret: str, call: sync.Call
     assert ask(rig, call, secret, body).status_code == 413
 
 
+LATER = "2026-01-01T12:06:00+00:00"  # than the clock of these tests, by more than clocks may differ
+LONG = {"span": "minute", "since": "0001-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
+OVER = {"span": "minute", "since": "2025-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
+NAIVE = {"span": "day", "since": "2025-12-01T00:00:00", "until": "2026-01-01T00:00:00"}
 ACCOUNT = [f"key:{KEY}", "day", "UTC", MINUTE]
 CLAIM = ["5/minute", "{k}k", 5, 60]
 REFUSED = [
@@ -81,6 +94,19 @@ REFUSED = [
     (sync.LIST_KEYS, {"where": {}, "cursor": "!", "size": 1}),
     (sync.LIST_PLANS, {"after": "x" * 211, "size": 1}),
     (sync.NOTE_USED, {"used": {"x": MINUTE}}),
+    (sync.NOTE_USED, {"used": {KEY: "2026-01-01T12:00:00"}}),
+    (sync.NOTE_USED, {"used": {KEY: LATER}}),
+    (sync.NOTE_USED, {"used": {KEY: "0001-01-01T00:00:00+05:00"}}),
+    *(
+        (call, {"range": range_, "key_id": None, "owner": None, "size": 5})
+        for range_ in (LONG, OVER, NAIVE)
+        for call in (sync.COUNTS, sync.TOP_KEYS, sync.TOP_NETWORKS)
+    ),
+    (sync.ADD_USAGE, {"keys": [["minute", LATER, KEY, "allowed", 1]], "mistakes": []}),
+    (sync.ADD_USAGE, {"keys": [["hour", "2026-01-01T12:00:00+05:30", KEY, "allowed", 1]], "mistakes": []}),
+    (sync.ADD_USAGE, {"keys": [["day", "9999-12-31T00:00:00-05:00", KEY, "allowed", 1]], "mistakes": []}),
+    (sync.ADD_USAGE, {"keys": [["minute", MINUTE, KEY, "allowed", 10**9 + 1]], "mistakes": []}),
+    (sync.ADD_USAGE, {"keys": [], "mistakes": [["minute", MINUTE, "unknown", "\x1b[2J", 1]]}),
     (sync.ADD_USAGE, {"keys": [["minute", MINUTE, KEY, "paid", 1]], "mistakes": []}),
     (sync.ADD_USAGE, {"keys": [["minute", MINUTE, KEY, "allowed", 0]], "mistakes": []}),
     (sync.ADD_USAGE, {"keys": [["minute", MINUTE, "x", "allowed", 1]], "mistakes": []}),
@@ -105,8 +131,8 @@ REFUSED = [
     (sync.LEASE, {"account": [*ACCOUNT[:1], "week", *ACCOUNT[2:]], "count": 10, "least": 1}),
     (sync.LEASE, {"account": [*ACCOUNT[:2], "x" * 65, MINUTE], "count": 10, "least": 1}),
     (sync.LEASE, {"account": [*ACCOUNT[:3], "2026-01-01T00:00:00"], "count": 10, "least": 1}),
-    (sync.TELL, {"account": ACCOUNT, "percent": 101, "key_id": KEY, "owner": None, "quota": "10/day"}),
-    (sync.TELL, {"account": ACCOUNT, "percent": 80, "key_id": "x" * 33, "owner": None, "quota": "10/day"}),
+    (sync.TELL, {"account": ACCOUNT, "percent": 90, "key_id": KEY, "quota": "10/day"}),
+    (sync.TELL, {"account": ACCOUNT, "percent": 80, "key_id": "x" * 33, "quota": "10/day"}),
 ]
 
 
@@ -132,3 +158,46 @@ def test_records_are_told_by_digest_and_people_see_none(rig: ServerRig, secret: 
     assert listed.json["keys"] == [shown.json]
     assert digest not in listed.text
     assert issued.secret not in found.text + listed.text
+
+
+def test_tells_of_a_quota_that_is_there(rig: ServerRig, secret: str) -> None:
+    """An event is about a key of this desk, its own quota or its owner's, and the period that runs; once for each."""
+    key = rig.issue(owner="acme", quotas=["10/day"]).key
+    today = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
+    told = {"account": [f"key:{key.id}", "day", "UTC", today], "percent": 80, "key_id": key.id, "quota": "10/day"}
+    wrong = [
+        {"key_id": "key_" + "b" * 28},
+        {"account": ["key:" + "key_" + "b" * 28, "day", "UTC", today]},
+        {"account": ["owner:other", "day", "UTC", today]},
+        {"account": [f"key:{key.id}", "day", "UTC", "2025-12-30T00:00:00Z"]},
+        {"account": [f"key:{key.id}", "day", "Europe/Rome", today]},
+        {"quota": "10/month"},
+        {"quota": "forged\n10/day"},
+    ]
+    for changed in wrong:
+        answer = ask(rig, sync.TELL, secret, told | changed)
+        assert answer.status_code == 422, changed
+    rig.desk.store.quotas.lease(Account(f"key:{key.id}", "day", "UTC", datetime(2026, 1, 1, tzinfo=UTC)), 10, 8)  # type: ignore[attr-defined]
+    before = rig.desk.store.position().number
+    for _ in range(2):
+        assert ask(rig, sync.TELL, secret, told).status_code == 200
+    events = rig.desk.list_events(after=before)
+    assert [(row.event.kind, row.event.key_id, row.event.owner) for row in events] == [
+        ("quota.reached", key.id, "acme")
+    ]
+
+
+def test_server_that_asks_another_serves_no_applications(clock: ManualClock) -> None:
+    """Its peppers are not those that the digests of the other are under."""
+    settings = {"KEYDESK_STORE": "http://127.0.0.1:9", "KEYDESK_SERVER_KEY": "secret", "KEYDESK_DEVELOPMENT": True}
+    middle = create_app(settings, clock=clock)
+    answers, callers = Answers(realm="api", header="X-API-Key"), open_desk({"KEYDESK_STORE": "memory://"}, clock=clock)
+    key = callers.issue(name="application", scopes=["keydesk:sync"])
+    reader = CredentialReader(header="X-API-Key", query_parameter=None)
+    decider = Decider(callers.verifier, reader, ClientAddresses(Networks()), Metrics(callers, None))
+    served = Client(Sync(middle.desk, answers, decider))
+    answer = served.post(sync.HEAD.path, json={}, headers={"X-API-Key": key.secret})
+    assert (answer.status_code, answer.json["reason"]) == (503, "unavailable")
+    assert "let KEYDESK_STORE name that one" in answer.json["detail"]
+    middle.close()
+    callers.close()

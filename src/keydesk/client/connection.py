@@ -3,26 +3,113 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any, NoReturn, TypeVar
 
 import urllib3
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 
+from ..clock import SystemClock
 from ..errors import InvalidField, StoreUnavailable
 from ..forks import at_fork
 from ..keys.secret import redact
 from ..sync import MAX_TEXT_CHARACTERS, Call, write
 
-CONNECT_SECONDS = 1.0
-ANSWER_SECONDS = 2.0  # the longest a request waits for the server, once it is connected
+CONNECT_SECONDS = 1.0  # to each address of the server
+ANSWER_SECONDS = 2.0  # the longest a request waits for the whole answer, once it is connected
 MAX_ANSWER_BYTES = 16_777_216
 MAX_CONNECTIONS = 32  # kept open
 MAX_DETAIL_CHARACTERS = 300
+AT_ONCE_SECONDS = 0.1  # a connection that breaks off sooner was closed while nobody used it
 _NOT_THERE = (301, 302, 303, 307, 308, 404, 405)
+# With these a server says that it did nothing. Others may be of a proxy before it, which does not know.
+_NOT_DONE = (400, 401, 403, 404, 405, 413, 415, 422, 429)
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+
+class Unsure(StoreUnavailable):
+    """There is no answer, and nobody knows whether the server did what it was asked."""
+
+
+class _Deadline:
+    """The end of one question. A limit for each read, which sockets have, is none for who sends byte after byte."""
+
+    current = threading.local()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        self.passed = False
+
+    def watch(self, handle: socket.socket) -> None:
+        """Take notice of the connection that the question goes over."""
+        with self._lock:
+            self._handle = handle
+            if self.passed:
+                _cut(handle)
+
+    def pass_(self) -> None:
+        """End what goes on over the connection, whoever waits for it."""
+        with self._lock:
+            self.passed = True
+            if self._handle is not None:
+                _cut(self._handle)
+
+
+def _cut(handle: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        handle.shutdown(socket.SHUT_RDWR)
+
+
+class _Watched:
+    """What both kinds of connections have in common: a second handle to their socket, by which they can be ended.
+
+    TLS takes the first one over while it shakes hands, which is a time to be ended too.
+    """
+
+    handle: socket.socket | None = None
+
+    def _new_conn(self) -> socket.socket:
+        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        self.handle = made.dup()
+        self._watch()
+        return made
+
+    def request(self, *given: Any, **named: Any) -> None:
+        self._watch()
+        super().request(*given, **named)  # type: ignore[misc]
+
+    def _watch(self) -> None:
+        deadline: _Deadline | None = getattr(_Deadline.current, "deadline", None)
+        if deadline is not None and self.handle is not None:
+            deadline.watch(self.handle)
+
+    def close(self) -> None:
+        handle, self.handle = self.handle, None
+        if handle is not None:
+            handle.close()
+        super().close()  # type: ignore[misc]
+
+
+class _Open(_Watched, HTTPConnection):
+    pass
+
+
+class _Encrypted(_Watched, HTTPSConnection):
+    pass
 
 
 class Connection:
@@ -39,101 +126,134 @@ class Connection:
         self._root = urllib3.util.parse_url(self.url).path or ""
         # This one is read whatever the server's KEYDESK_HEADER is.
         self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
-        self._timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=answer_seconds)
+        self._answer_seconds = answer_seconds
+        self._monotonic = SystemClock().monotonic  # for waits of this world, in tests too
         self._begin()
         at_fork(self, Connection._begin)
 
     def _begin(self) -> object:
         inherited = getattr(self, "_pool", None)
-        self._pool = urllib3.connection_from_url(self.url, maxsize=MAX_CONNECTIONS, timeout=self._timeout)
+        self._pool = urllib3.connection_from_url(self.url, maxsize=MAX_CONNECTIONS)
+        self._pool.ConnectionCls = _Encrypted if self._pool.scheme == "https" else _Open
         return inherited
 
-    def ask(self, call: Call[Q, A], question: Q, *, again: bool = False) -> A:
+    def ask(
+        self,
+        call: Call[Q, A],
+        question: Q,
+        *,
+        again: bool = False,
+        of_people: bool = False,
+        answer_seconds: float | None = None,
+    ) -> A:
         """Return what the server answers.
 
         Args:
             call, question: What is asked.
-            again: It does no harm to ask twice, where a connection broke off.
+            again: It does no harm to ask twice, where a connection was closed while nobody used it.
+            of_people: The question is as somebody wrote it, and they are told what cannot be used of it.
+            answer_seconds: In the place of the connection's own.
 
         Raises:
-            InvalidField: The server says that a part of the question cannot be used.
-            StoreUnavailable: The server does not answer, refuses this application's key, or is no such server.
+            InvalidField: A part of a question of people cannot be used.
+            Unsure: There is no answer, and the server may have done what was asked.
+            StoreUnavailable: The server cannot be reached, refuses this application's key, or is no such server.
         """
         try:
             body = write(question)
         except UnicodeEncodeError:
             raise InvalidField("text", "holds what is no character; take it out") from None
+        began = self._monotonic()
         try:
-            status, answer = self._send(call.path, body)
-        except ProtocolError as error:  # it was restarted since the last question
-            if not again:
+            status, answer = self._send(call.path, body, answer_seconds or self._answer_seconds)
+        except ProtocolError as error:
+            if not again or self._monotonic() - began > AT_ONCE_SECONDS:
                 self._give_up(error)
-            return self.ask(call, question)
-        except HTTPError as error:
+            return self.ask(call, question, of_people=of_people, answer_seconds=answer_seconds)
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
             self._give_up(error)
         if status != 200:
-            self._refuse(status, answer)
+            self._refuse(status, answer, of_people)
         try:
             return call.read_answer(answer)
         except ValueError:
-            raise StoreUnavailable(
+            raise Unsure(
                 f"the server {self.url} answers in a way that is not understood here",
                 "Bring Keydesk to the same version here and there.",
             ) from None
 
-    def _send(self, path: str, body: bytes) -> tuple[int, bytes]:
+    def _send(self, path: str, body: bytes, answer_seconds: float) -> tuple[int, bytes]:
         """Return the status and the body of an answer.
 
         Raises:
             HTTPError: There is none, or it is too large.
         """
-        answer = self._pool.urlopen(
-            "POST",
-            self._root + path,
-            body=body,
-            headers=self._headers,
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
+        deadline = _Deadline()
+        timer = threading.Timer(CONNECT_SECONDS + answer_seconds, deadline.pass_)
+        timer.daemon = True
+        timer.start()
+        _Deadline.current.deadline = deadline
         try:
-            read = answer.read(MAX_ANSWER_BYTES + 1)
-        except BaseException:
-            answer.close()  # what comes later belongs to no other question
+            answer = self._pool.urlopen(
+                "POST",
+                self._root + path,
+                body=body,
+                headers=self._headers,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=answer_seconds),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                read = answer.read(MAX_ANSWER_BYTES + 1)
+            except BaseException:
+                answer.close()  # what comes later belongs to no other question
+                raise
+            if len(read) > MAX_ANSWER_BYTES:
+                answer.close()
+                raise HTTPError("its answer is too large")
+            if deadline.passed:
+                answer.close()
+                raise HTTPError("it takes too long")
+            answer.release_conn()
+            return answer.status, read
+        except (HTTPError, HTTPException, OSError, ValueError):
+            if deadline.passed:
+                raise HTTPError("it takes too long") from None
             raise
-        if len(read) > MAX_ANSWER_BYTES:
-            answer.close()
-            raise HTTPError("its answer is too large")
-        answer.release_conn()
-        return answer.status, read
+        finally:
+            _Deadline.current.deadline = None
+            timer.cancel()
 
-    def _give_up(self, error: HTTPError) -> NoReturn:
+    def _give_up(self, error: Exception) -> NoReturn:
         """Say that the server does not answer.
 
         Raises:
-            StoreUnavailable: So it is.
+            Unsure: It may have done what was asked.
+            StoreUnavailable: It was not reached.
         """
-        raise StoreUnavailable(
-            f"the server {self.url} does not answer: {_in_words(error)}",
-            "See that it runs and can be reached from here; `keydesk doctor` looks again.",
-        ) from None
+        problem = f"the server {self.url} does not answer: {_in_words(error)}"
+        advice = "See that it runs and can be reached from here; `keydesk doctor` looks again."
+        if isinstance(error, ConnectTimeoutError):  # as all are that come before anything was sent
+            raise StoreUnavailable(problem, advice) from None
+        raise Unsure(problem, advice) from None
 
-    def _refuse(self, status: int, answer: bytes) -> NoReturn:
+    def _refuse(self, status: int, answer: bytes, of_people: bool) -> NoReturn:
         """Say what a refusal means.
 
         Raises:
-            InvalidField: A part of the question cannot be used.
+            InvalidField: A part of a question of people cannot be used.
+            Unsure: It may have done what was asked.
             StoreUnavailable: All others.
         """
         said: Any = None
         with suppress(ValueError, RecursionError):
             said = json.loads(answer)
         said = said if isinstance(said, dict) else {}
-        # Everything a server says may end up in a log; and this may be any server.
-        detail = redact(str(said.get("detail", ""))[:MAX_DETAIL_CHARACTERS])
+        detail = _one_line(str(said.get("detail", "")))
         field = said.get("field")
-        if status == 422 and isinstance(field, str):
-            field = redact(field[:MAX_TEXT_CHARACTERS])
+        if status == 422 and of_people and isinstance(field, str):
+            field = _one_line(field)[:MAX_TEXT_CHARACTERS]
             raise InvalidField(field, detail.removeprefix(f"The field {field} ").rstrip("."))
         if status == 401:
             raise StoreUnavailable(
@@ -147,18 +267,26 @@ class Connection:
                 f"at {self.url} there is no Keydesk server of this version: it answers {status}",
                 "Let KEYDESK_STORE name the server itself, as `keydesk serve` prints it.",
             )
-        raise StoreUnavailable(f"the server {self.url} answers {status}: {detail}")
+        problem = f"the server {self.url} answers {status}: {detail}"
+        if status in _NOT_DONE or (status == 503 and said.get("reason") in ("unavailable", "busy")):
+            raise StoreUnavailable(problem)
+        raise Unsure(problem)
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
 
 
-def _in_words(error: HTTPError) -> str:
+def _one_line(said: str) -> str:
+    """Return what a server says as it may stand in a log: whoever it is may be at the address."""
+    return redact("".join(c if c.isprintable() else " " for c in said[:MAX_DETAIL_CHARACTERS]))
+
+
+def _in_words(error: Exception) -> str:
     """Return in one line what went wrong, without the pool it was in."""
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError | urllib3.exceptions.ReadTimeoutError):
-        return "it takes too long"
-    if isinstance(error, urllib3.exceptions.NameResolutionError):
+    if isinstance(error, NameResolutionError):
         return "no address is known for its name"
-    cause = error.args[-1] if error.args else error
-    return (str(cause).strip().splitlines() or [type(error).__name__])[0].rpartition(">: ")[2][:200].rstrip(".")
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)) and not isinstance(error, NewConnectionError):
+        return "it takes too long"
+    cause = str(error.args[-1] if error.args else error) or type(error).__name__
+    return _one_line(cause.strip()).rpartition(">: ")[2][:200].rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,15 +14,19 @@ from .. import sync
 from ..allowances import Account
 from ..clock import Clock
 from ..decision import Check
-from ..errors import StoreError, StoreUnavailable
+from ..errors import InvalidField, StoreError, StoreUnavailable
 from ..events import Event
 from ..keys.digest import Digester
+from ..keys.limits import parse_limit, parse_quota
 from ..keys.plans import OwnerTerms, Plan
-from ..keys.record import Key
+from ..keys.record import Key, as_utc
 from ..ports import Balance, FeedEntry, KeyFilter, OwnerChange, Page, PlanChange, Position, changed_elsewhere
 from ..usage import Batch, Entry, KeyUsage, MistakeUsage, Range, Span, Usage
-from .connection import Connection
+from .connection import Connection, Unsure
 
+logger = logging.getLogger("keydesk")
+
+WRITE_SECONDS = 10.0  # for what was counted: no request waits for it, and after an outage it is much
 _KEY_ID = re.compile(sync.KEY_ID)
 
 
@@ -49,7 +54,36 @@ class ServerStore:
         Raises:
             StoreUnavailable: The server does not answer.
         """
-        return self._connection.ask(sync.FIND_BY_DIGEST, sync.ByDigest(list(digests)), again=True)
+        key = self._connection.ask(sync.FIND_BY_DIGEST, sync.ByDigest(list(digests)), again=True)
+        if key is not None:
+            self._require_usable(key, digests)
+        return key
+
+    def _require_usable(self, key: Key, digests: Sequence[str]) -> None:
+        """Return if a request can be judged by a record: another version, or another program, may have made it.
+
+        Raises:
+            StoreUnavailable: It cannot.
+        """
+        terms = (key, *((key.agreed.plan, key.agreed.owner) if key.agreed else ()))
+        moments = (key.created_at, key.updated_at, key.expires_at, key.disabled_at, key.revoked_at, key.last_used_at)
+        try:
+            of_secrets = (at for secret in key.secrets for at in (secret.created_at, secret.expires_at))
+            for moment in (*moments, *of_secrets):
+                if moment is not None:
+                    as_utc("moment", moment)
+            for each in filter(None, terms):
+                usable = all(parse_limit(str(limit)) == limit for limit in each.limits)
+                usable = usable and all(parse_quota(str(quota)) == quota for quota in each.quotas)
+                if not usable:
+                    raise InvalidField("limits", "are none")
+            if not _KEY_ID.fullmatch(key.id) or key.in_force or key.find_secret(digests) is None:
+                raise InvalidField("id", "is of another key")
+        except InvalidField as error:
+            raise StoreUnavailable(
+                f"the server {self.server_url} answers with a record that cannot be used here: {error}",
+                "Bring Keydesk to the same version here and there; quotas of time zones need tzdata.",
+            ) from None
 
     def find_key(self, key_id: str) -> Key | None:
         """See `KeyStore.find_key`. The digests of its secrets stay on the server.
@@ -68,7 +102,7 @@ class ServerStore:
             InvalidField: The cursor is none of the server, or the size is out of range.
             StoreUnavailable: The server does not answer, or this application may not read keys.
         """
-        found = self._connection.ask(sync.LIST_KEYS, sync.Listed(where, cursor, size), again=True)
+        found = self._connection.ask(sync.LIST_KEYS, sync.Listed(where, cursor, size), again=True, of_people=True)
         return Page(found.keys, found.next_cursor)
 
     def position(self) -> Position:
@@ -154,7 +188,7 @@ class ServerPlans:
             InvalidField: The size is out of range.
             StoreUnavailable: The server does not answer, or this application may not read keys.
         """
-        return self._connection.ask(sync.LIST_PLANS, sync.AfterName(after, size), again=True)
+        return self._connection.ask(sync.LIST_PLANS, sync.AfterName(after, size), again=True, of_people=True)
 
     def change_plan(self, name: str, decide: Callable[[Plan | None], PlanChange | None]) -> Plan | None:  # noqa: ARG002
         """See `PlanStore.change_plan`.
@@ -179,7 +213,7 @@ class ServerPlans:
             InvalidField: The size is out of range.
             StoreUnavailable: The server does not answer, or this application may not read keys.
         """
-        return self._connection.ask(sync.LIST_OWNERS, sync.AfterName(after, size), again=True)
+        return self._connection.ask(sync.LIST_OWNERS, sync.AfterName(after, size), again=True, of_people=True)
 
     def change_owner(
         self,
@@ -213,7 +247,11 @@ class ServerUsage:
             StoreUnavailable: The server was not reached, or refused.
         """
         counted = sync.Counted(_flat(batch.keys), _flat(batch.mistakes))
-        return self._connection.ask(sync.ADD_USAGE, counted).written
+        try:
+            return self._connection.ask(sync.ADD_USAGE, counted, answer_seconds=WRITE_SECONDS).written
+        except Unsure as error:
+            logger.warning("Keydesk may have lost what it counted, since it never counts twice: %s", error)
+            return False
 
     def counts(self, range_: Range, key_id: str | None = None, owner: str | None = None) -> list[Usage]:
         """See `UsageStore.counts`.
@@ -221,7 +259,7 @@ class ServerUsage:
         Raises:
             StoreUnavailable: The server does not answer, or this application may not read counts.
         """
-        return self._connection.ask(sync.COUNTS, sync.Within(range_, key_id, owner), again=True)
+        return self._connection.ask(sync.COUNTS, sync.Within(range_, key_id, owner), again=True, of_people=True)
 
     def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
         """See `UsageStore.top`.
@@ -229,7 +267,7 @@ class ServerUsage:
         Raises:
             StoreUnavailable: The server does not answer, or this application may not read counts.
         """
-        found = self._connection.ask(sync.TOP_KEYS, sync.Most(range_, size), again=True)
+        found = self._connection.ask(sync.TOP_KEYS, sync.Most(range_, size), again=True, of_people=True)
         return found.total, found.keys
 
     def mistakes(self, range_: Range, size: int) -> tuple[int, list[MistakeUsage]]:
@@ -238,7 +276,7 @@ class ServerUsage:
         Raises:
             StoreUnavailable: The server does not answer, or this application may not read counts.
         """
-        found = self._connection.ask(sync.TOP_NETWORKS, sync.Most(range_, size), again=True)
+        found = self._connection.ask(sync.TOP_NETWORKS, sync.Most(range_, size), again=True, of_people=True)
         return found.total, found.networks
 
     def forget(self, span: Span, before: datetime) -> bool:  # noqa: ARG002
@@ -280,7 +318,7 @@ class ServerQuotas:
             StoreUnavailable: The server does not answer.
         """
         quota = str(event.details.get("quota", ""))
-        told = sync.Told(account, percent, event.key_id, event.owner, quota)
+        told = sync.Told(account, 100 if percent >= 100 else 80, event.key_id, quota)
         self._connection.ask(sync.TELL, told, again=True)
 
     def refill(self, account: Account, credits_: int, event: Event) -> Balance:  # noqa: ARG002

@@ -6,9 +6,11 @@ that they know the secret or were presented it; to read others they need the sco
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -17,15 +19,16 @@ from ..allowances import Account
 from ..claims import Taken
 from ..decision import Denied
 from ..desk import Desk
-from ..errors import InvalidField, LimiterUnavailable, StoreError
+from ..errors import InvalidField, LimiterUnavailable, StoreError, StoreUnavailable
 from ..events import QuotaReached
-from ..keys.limits import MAX_CHARACTERS, MAX_LIMIT_COUNT, MAX_WINDOW_SECONDS, Period
+from ..keys.limits import MAX_CHARACTERS, MAX_LIMIT_COUNT, MAX_WINDOW_SECONDS, Period, parse_quota
+from ..keys.networks import UNKNOWN_NETWORK
 from ..keys.plans import OwnerTerms, Plan
-from ..keys.record import Key
+from ..keys.record import Key, as_utc, parse_field
 from ..keys.scopes import Requirement, requirement_of
-from ..ports import Balance, FeedEntry, QuotaStore, UsageStore
+from ..ports import Balance, FeedEntry, QuotaStore, RemoteKeyStore, UsageStore
 from ..quotas import ACTOR
-from ..usage import Batch, Entry, Span, Usage
+from ..usage import MAX_POINTS, OTHERS, Batch, Entry, Range, Span, Usage
 from ..web.responses import Answer, Answers, problem_answer
 from .deciding import Decider
 from .messages import ONLY_POST, Unreadable, encoded_answer, invalid_answer, read_body, require_json, send
@@ -43,6 +46,8 @@ _OWNED = problem_answer(
     "not_permitted",
     "The key of an application that has this server for a store may have no owner: it sees the keys of all.",
 )
+CLOCK_TOLERANCE = timedelta(minutes=5)  # by which clocks of machines may differ
+_CLOCKS = (-CLOCK_TOLERANCE, timedelta(0), CLOCK_TOLERANCE)
 _NO_QUOTAS = "this server's store counts no quotas and no requests"
 
 
@@ -68,6 +73,7 @@ class Sync:
         self._store = desk.store
         self._answers = answers
         self._decide = decider.decide
+        self._name = secrets.token_hex(16)
         self._places: dict[str, _Place] = {}
         self._put(sync.HEAD, self._head)
         self._put(sync.FEED, self._feed)
@@ -125,8 +131,11 @@ class Sync:
     # What a cache needs
 
     def _head(self, _: sync.Nothing) -> sync.Head:
+        if isinstance(self._store, RemoteKeyStore):
+            raise StoreUnavailable("this server asks another one for its keys; let KEYDESK_STORE name that one")
         number, own_hash = self._store.position()
-        return sync.Head(number, own_hash, self._desk.mint.digester.pepper_id)
+        # Numbers of a store without events are those of one process: what another one numbers so is something else.
+        return sync.Head(number, own_hash or f"{self._name}{os.getpid()}", self._desk.mint.digester.pepper_id)
 
     def _feed(self, asked: sync.AfterEvent) -> list[FeedEntry]:
         return self._store.list_feed(after=asked.after, size=asked.size)
@@ -137,13 +146,41 @@ class Sync:
     # What requests leave behind
 
     def _note_used(self, asked: sync.Used) -> sync.Nothing:
-        self._store.note_used(asked.used)
+        self._store.note_used({key_id: self._past(at) for key_id, at in asked.used.items()})
         return sync.Nothing()
 
     def _add_usage(self, asked: sync.Counted) -> sync.Written:
         if any(outcome not in OUTCOMES for _, _, _, outcome, _ in asked.keys):
             raise InvalidField("keys", "name an outcome that is none")
-        return sync.Written(self._usage().add(Batch(_entries(asked.keys), _entries(asked.mistakes))))
+        for _, _, _, network, _ in asked.mistakes:
+            if network not in (OTHERS, UNKNOWN_NETWORK):
+                parse_field("networks", [network])
+        return sync.Written(self._usage().add(Batch(self._entries(asked.keys), self._entries(asked.mistakes))))
+
+    def _entries(self, counts: Iterable[tuple[Span, datetime, str, str, int]]) -> dict[Entry, int]:
+        """Return counts by what was counted.
+
+        Raises:
+            InvalidField: A beginning is none, or has yet to come.
+        """
+        entries: dict[Entry, int] = {}
+        for span, at, first, second, count in counts:
+            start_at = self._past(at)
+            if span.start_of(start_at) != start_at:
+                raise InvalidField("body", f"names a moment at which no {span} begins")
+            entries[span, start_at, first, second] = count
+        return entries
+
+    def _past(self, moment: datetime) -> datetime:
+        """Return a moment in UTC.
+
+        Raises:
+            InvalidField: It has yet to come, has no time zone, or lies too far away.
+        """
+        moment = as_utc("body", moment)
+        if moment > self._desk.clock.now() + CLOCK_TOLERANCE:
+            raise InvalidField("body", "names a moment that has yet to come; set the clock of that machine")
+        return moment
 
     # Limits and quotas
 
@@ -161,15 +198,20 @@ class Sync:
         return self._quotas().balance(_checked(asked.account))
 
     def _tell(self, asked: sync.Told) -> sync.Nothing:
-        account = _checked(asked.account)
+        account, now, quota = _checked(asked.account), self._desk.clock.now(), parse_quota(asked.quota)
+        key = self._store.find_key(asked.key_id)
+        if key is None or account.holder not in (f"key:{key.id}", f"owner:{key.owner}"):
+            raise InvalidField("account", "is of no such key, nor of its owner")
+        named = (str(quota.period), quota.zone) == account[1:3]
+        if not named or account.start_at not in {quota.period_at(now + by)[0] for by in _CLOCKS}:
+            raise InvalidField("account", "is not in the period that runs")
         details = {
-            "quota": asked.quota,
+            "quota": str(quota),
             "holder": account.holder,
             "percent": asked.percent,
             "period_start_at": account.start_at.isoformat(),
         }
-        now = self._desk.clock.now()
-        event = QuotaReached(at=now, actor=ACTOR, key_id=asked.key_id, owner=asked.owner, details=details)
+        event = QuotaReached(at=now, actor=ACTOR, key_id=key.id, owner=key.owner, details=details)
         self._quotas().tell(account, asked.percent, event)
         return sync.Nothing()
 
@@ -196,13 +238,13 @@ class Sync:
         return list(self._desk.owners.list(after=asked.after, size=asked.size))
 
     def _counts(self, asked: sync.Within) -> list[Usage]:
-        return self._usage().counts(asked.range, asked.key_id, asked.owner)
+        return self._usage().counts(_checked_range(asked.range), asked.key_id, asked.owner)
 
     def _top_keys(self, asked: sync.Most) -> sync.TopKeys:
-        return sync.TopKeys(*self._usage().top(asked.range, asked.size))
+        return sync.TopKeys(*self._usage().top(_checked_range(asked.range), asked.size))
 
     def _top_networks(self, asked: sync.Most) -> sync.TopNetworks:
-        return sync.TopNetworks(*self._usage().mistakes(asked.range, asked.size))
+        return sync.TopNetworks(*self._usage().mistakes(_checked_range(asked.range), asked.size))
 
     def _usage(self) -> UsageStore:
         if self._desk.usage_store is None:
@@ -219,20 +261,6 @@ class Sync:
 def _without_digests(key: Key) -> Key:
     """Return a key as people see it: nobody who reads keys needs to know what their secrets are found by."""
     return replace(key, secrets=tuple(replace(secret, digest="") for secret in key.secrets))
-
-
-def _entries(counts: Iterable[tuple[Span, datetime, str, str, int]]) -> dict[Entry, int]:
-    """Return counts by what was counted.
-
-    Raises:
-        InvalidField: A beginning is none.
-    """
-    entries: dict[Entry, int] = {}
-    for span, start_at, first, second, count in counts:
-        if start_at.tzinfo is None or span.start_of(start_at) != start_at:
-            raise InvalidField("body", f"names a moment at which no {span} begins")
-        entries[span, start_at, first, second] = count
-    return entries
 
 
 def _check_claims(asked: sync.Take) -> None:
@@ -255,6 +283,18 @@ def _check_claims(asked: sync.Take) -> None:
             raise InvalidField("claims", "have names that are too long")
 
 
+def _checked_range(range_: Range) -> Range:
+    """Return a range.
+
+    Raises:
+        InvalidField: It is none, or has over 5000 spans.
+    """
+    since, until = as_utc("since", range_.since), as_utc("until", range_.until)
+    if not since < until or (until - since) / range_.span.length > MAX_POINTS:
+        raise InvalidField("since", f"is not before the end, or over {MAX_POINTS} {range_.span}s before it")
+    return Range(range_.span, since, until)
+
+
 def _checked(account: Account) -> Account:
     """Return an account.
 
@@ -262,7 +302,7 @@ def _checked(account: Account) -> Account:
         InvalidField: It cannot be one.
     """
     holder, period, zone, start_at = account
-    known = period in tuple(Period) and holder.startswith(("key:", "owner:")) and start_at.tzinfo is not None
+    known = period in tuple(Period) and holder.startswith(("key:", "owner:")) and holder.isprintable()
     if not known or len(holder) > sync.MAX_TEXT_CHARACTERS or len(zone) > MAX_CHARACTERS:
         raise InvalidField("account", "is none")
-    return account
+    return account._replace(start_at=as_utc("account", start_at))
