@@ -121,7 +121,7 @@ def run(scale: Scale) -> Section:
     desk.close()
     folder = scale.folder / "nginx"
     folder.mkdir()
-    names = ("keydesk", "backend", "static", "open", "guarded")
+    names = ("keydesk", "backend", "bare", "static", "open", "guarded")
     ports = dict(zip(names, _ports(len(names)), strict=True))
     (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, **ports))
     url = {name: f"http://127.0.0.1:{port}/" for name, port in ports.items()}
@@ -130,31 +130,20 @@ def run(scale: Scale) -> Section:
         "nginx, a static 204": (url["static"], valid),
         "/authz/forwarded, a valid key": (forwarded, valid),
         "/authz/forwarded, a key with one limit": (forwarded, limited),
-        "a WSGI application that does nothing, under Granian with one thread": (url["backend"], valid),
+        "a WSGI application that does nothing, under Granian with one thread": (url["bare"], valid),
         "nginx before a backend": (url["open"], valid),
         "nginx before a backend, with auth_request": (url["guarded"], valid),
     }
     python, settings = [sys.executable, "-m"], {"KEYDESK_STORE": store, "KEYDESK_DEVELOPMENT": "true"}
     serve = [sys.executable, "-c", "from keydesk.cli import main; main()", "serve", "--port", str(ports["keydesk"])]
-    answer = [
-        *python,
-        "granian",
-        "--interface",
-        "wsgi",
-        "--blocking-threads",
-        "1",
-        "--log-level",
-        "error",
-        "--port",
-        str(ports["backend"]),
-        _BACKEND,
-    ]
+    granian = [*python, "granian", _BACKEND, "--interface", "wsgi", "--log-level", "error", "--port"]
     rates: dict[str, list[float]] = {name: [] for name in subjects}
     spreads = []
     with ExitStack() as stack:
         nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") or ""
         stack.enter_context(_running(serve, ports["keydesk"], settings))
-        stack.enter_context(_running(answer, ports["backend"]))
+        stack.enter_context(_running([*granian, str(ports["backend"])], ports["backend"]))
+        stack.enter_context(_running([*granian, str(ports["bare"]), "--blocking-threads", "1"], ports["bare"]))
         stack.enter_context(_running([nginx, "-c", str(folder / "nginx.conf")], ports["static"]))
         for place, secret in subjects.values():
             urlopen(Request(place, headers={HEADER: secret}), timeout=10).close()

@@ -29,11 +29,14 @@ from .window import NUMBERS, SLOTS, STEP_MICROSECONDS, Counter, has_ended, new_c
 
 PAUSE_SECONDS = 0.0005  # on average, before the file is asked for again while another worker has it
 PAUSES = 2000  # so a request waits for about a second, and then the limiter counts as not answering
+TURN_SECONDS = 2.0  # in which whoever has the turn has given up, where the file is not to be had
 MAX_IDLE = 64
 _SWEEP_EVERY = 64  # takes
 _SWEPT_AT_ONCE = 128  # entries that are looked at then: twice as many as can have come
 MOST_UNUSED = 64  # counters of a subject, of limits that a request does not name: other workers' and former ones
 
+_BUSY = "other workers had the limiter's file for a second; set KEYDESK_LIMITER to a server"
+_MAKING = threading.Lock()  # nobody waits for anything while they hold it
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS counters (subject TEXT PRIMARY KEY, ends_at INTEGER NOT NULL, packed BLOB NOT NULL) "
@@ -64,6 +67,8 @@ class SqliteLimiter:
         self._clock = clock
         self._idle: deque[sqlite3.Cursor] = deque()  # each of its own connection; a new one for each statement costs
         self._began_at: int | None = None  # of the clock of this machine's start, by the time of day; microseconds
+        self._turn: threading.Lock | None = None  # of this process to take
+        self._given_up = 0  # takes
         self._takes = 0
         self._swept: dict[str, str] = {"counters": "", "pools": ""}
         at_fork(self, SqliteLimiter._leave, close=SqliteLimiter.close)  # why: see forks.py
@@ -77,6 +82,27 @@ class SqliteLimiter:
         if test and not self.path.exists():
             # Whoever only looks makes no file: one of root's the workers could not write.
             return settle(claims, [new_counter() for _ in claims], pools, [0] * len(pools), now=0, cost=cost, test=True)
+        # Threads of one process would find the file locked by each other, and sleep: who waits here goes on at once.
+        turn, given_up = self._turn or self._make_turn(), self._given_up
+        if not turn.acquire(False) and not turn.acquire(timeout=TURN_SECONDS):
+            raise LimiterUnavailable(_BUSY)
+        try:
+            if given_up != self._given_up:  # by who had the turn meanwhile: nobody waits a second time for the same
+                raise LimiterUnavailable(_BUSY)
+            return self._take_in_turn(claims, pools, cost, test)
+        except LimiterUnavailable:
+            self._given_up += 1
+            raise
+        finally:
+            turn.release()
+
+    def _make_turn(self) -> threading.Lock:
+        """Make the lock, with the first request: with `--preload`, gevent puts its own in place after the fork."""
+        with _MAKING:
+            self._turn = self._turn or threading.Lock()
+        return self._turn
+
+    def _take_in_turn(self, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool) -> Taken:
         cursor = self._cursor()
         try:
             _begin(cursor)
@@ -205,7 +231,7 @@ class SqliteLimiter:
 
     def _leave(self) -> Any:
         """Leave the connections to the parent of a forked process; return them."""
-        inherited, self._idle = self._idle, deque()
+        inherited, self._idle, self._turn = self._idle, deque(), None
         return inherited
 
     def checks(self) -> list[Check]:
@@ -303,4 +329,4 @@ def _patiently(cursor: sqlite3.Cursor, statement: str) -> None:
             threading.Event().wait(random.uniform(0, 2 * PAUSE_SECONDS))  # noqa: S311 - so that no two keep step
         else:
             return
-    raise LimiterUnavailable("other workers had the limiter's file for a second; set KEYDESK_LIMITER to a server")
+    raise LimiterUnavailable(_BUSY)
