@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from keydesk import Key, sync
-from keydesk.client.connection import CONNECT_SECONDS, Connection, Unsure
+from keydesk.client.connection import CONNECT_SECONDS, Connection, Unsure, _Deadline
 from keydesk.client.store import ServerStore, ServerUsage
 from keydesk.errors import InvalidField, StoreUnavailable
 from keydesk.keys.limits import Limit, Period, Quota
@@ -197,6 +197,29 @@ def test_question_whose_answer_is_lost() -> None:
             ServerUsage(Connection(url, "secret")).add(batch)
     assert not isinstance(caught.value, Unsure)
     assert "refused" in str(caught.value)
+
+
+def test_question_that_was_not_sent() -> None:
+    """To a server that does not say who it is: what was counted is kept, as nobody can have counted it."""
+    batch = Batch({(Span.MINUTE, START, GOOD.id, "allowed"): 1})
+    for say in (lambda peer: peer.sendall(b"HTTP/1.1 400 No\r\n\r\n"), lambda _: time.sleep(20 * ANSWER)):
+        with speaking(say) as url:
+            usage = ServerUsage(Connection(url.replace("http:", "https:"), "secret", answer_seconds=ANSWER))
+            with pytest.raises(StoreUnavailable) as caught:
+                usage.add(batch)
+        assert not isinstance(caught.value, Unsure)
+
+
+def test_deadline_of_an_answered_question_is_not_one_of_the_next() -> None:
+    """Its timer may come when the connection is another question's already."""
+    deadline = _Deadline()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        deadline.watch(ours)
+        assert deadline.let_go()
+        deadline.pass_()
+        ours.sendall(b"next")
+        assert theirs.recv(4) == b"next"
 
 
 def test_nothing_a_server_says_gets_into_the_log_as_it_is() -> None:

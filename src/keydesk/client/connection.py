@@ -53,6 +53,7 @@ class _Deadline:
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
         self.passed = False
+        self.sent = False  # something of the question, so that the server may do what it says
 
     def watch(self, handle: socket.socket) -> None:
         """Take notice of the connection that the question goes over."""
@@ -60,6 +61,12 @@ class _Deadline:
             self._handle = handle
             if self.passed:
                 _cut(handle)
+
+    def let_go(self) -> bool:
+        """Leave the connection to the next question; return whether this one has ended in time."""
+        with self._lock:
+            self._handle = None
+            return not self.passed
 
     def pass_(self) -> None:
         """End what goes on over the connection, whoever waits for it."""
@@ -81,6 +88,7 @@ class _Watched:
     """
 
     handle: socket.socket | None = None
+    sock: socket.socket | None
 
     def _new_conn(self) -> socket.socket:
         made: socket.socket = super()._new_conn()  # type: ignore[misc]
@@ -92,10 +100,15 @@ class _Watched:
         self._watch()
         super().request(*given, **named)  # type: ignore[misc]
 
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        _Deadline.current.deadline.sent = True  # not sooner: who the server is, and its certificate, are known by now
+        super().send(data)  # type: ignore[misc]
+
     def _watch(self) -> None:
-        deadline: _Deadline | None = getattr(_Deadline.current, "deadline", None)
-        if deadline is not None and self.handle is not None:
-            deadline.watch(self.handle)
+        if self.handle is not None:
+            _Deadline.current.deadline.watch(self.handle)
 
     def close(self) -> None:
         handle, self.handle = self.handle, None
@@ -163,15 +176,15 @@ class Connection:
             body = write(question)
         except UnicodeEncodeError:
             raise InvalidField("text", "holds what is no character; take it out") from None
-        began = self._monotonic()
+        began, deadline = self._monotonic(), _Deadline()
         try:
-            status, answer = self._send(call.path, body, answer_seconds or self._answer_seconds)
+            status, answer = self._send(deadline, call.path, body, answer_seconds or self._answer_seconds)
         except ProtocolError as error:
             if not again or self._monotonic() - began > AT_ONCE_SECONDS:
-                self._give_up(error)
+                self._give_up(error, deadline)
             return self.ask(call, question, of_people=of_people, answer_seconds=answer_seconds)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            self._give_up(error)
+            self._give_up(error, deadline)
         if status != 200:
             self._refuse(status, answer, of_people)
         try:
@@ -182,13 +195,12 @@ class Connection:
                 "Bring Keydesk to the same version here and there.",
             ) from None
 
-    def _send(self, path: str, body: bytes, answer_seconds: float) -> tuple[int, bytes]:
+    def _send(self, deadline: _Deadline, path: str, body: bytes, answer_seconds: float) -> tuple[int, bytes]:
         """Return the status and the body of an answer.
 
         Raises:
             HTTPError: There is none, or it is too large.
         """
-        deadline = _Deadline()
         timer = threading.Timer(CONNECT_SECONDS + answer_seconds, deadline.pass_)
         timer.daemon = True
         timer.start()
@@ -212,7 +224,7 @@ class Connection:
             if len(read) > MAX_ANSWER_BYTES:
                 answer.close()
                 raise HTTPError("its answer is too large")
-            if deadline.passed:
+            if not deadline.let_go():
                 answer.close()
                 raise HTTPError("it takes too long")
             answer.release_conn()
@@ -225,18 +237,18 @@ class Connection:
             _Deadline.current.deadline = None
             timer.cancel()
 
-    def _give_up(self, error: Exception) -> NoReturn:
+    def _give_up(self, error: Exception, deadline: _Deadline) -> NoReturn:
         """Say that the server does not answer.
 
         Raises:
             Unsure: It may have done what was asked.
-            StoreUnavailable: It was not reached.
+            StoreUnavailable: It was not asked.
         """
         problem = f"the server {self.url} does not answer: {_in_words(error)}"
         advice = "See that it runs and can be reached from here; `keydesk doctor` looks again."
-        if isinstance(error, ConnectTimeoutError):  # as all are that come before anything was sent
-            raise StoreUnavailable(problem, advice) from None
-        raise Unsure(problem, advice) from None
+        if deadline.sent:
+            raise Unsure(problem, advice) from None
+        raise StoreUnavailable(problem, advice) from None
 
     def _refuse(self, status: int, answer: bytes, of_people: bool) -> NoReturn:
         """Say what a refusal means.

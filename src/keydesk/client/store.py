@@ -179,6 +179,8 @@ class ServerPlans:
         Raises:
             StoreUnavailable: The server does not answer, or this application may not read keys.
         """
+        if len(name) > sync.MAX_TEXT_CHARACTERS:
+            return None
         return self._connection.ask(sync.FIND_PLAN, sync.ByName(name), again=True)
 
     def list_plans(self, *, after: str = "", size: int = 100) -> list[Plan]:
@@ -204,6 +206,8 @@ class ServerPlans:
         Raises:
             StoreUnavailable: The server does not answer, or this application may not read keys.
         """
+        if len(owner) > sync.MAX_TEXT_CHARACTERS:
+            return None
         return self._connection.ask(sync.FIND_OWNER, sync.ByName(owner), again=True)
 
     def list_owners(self, *, after: str = "", size: int = 100) -> list[OwnerTerms]:

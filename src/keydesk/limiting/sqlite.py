@@ -11,9 +11,7 @@ import random
 import sqlite3
 import threading
 from array import array
-from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -30,7 +28,6 @@ from .window import NUMBERS, SLOTS, STEP_MICROSECONDS, Counter, has_ended, new_c
 PAUSE_SECONDS = 0.0005  # on average, before the file is asked for again while another worker has it
 PAUSES = 2000  # so a request waits for about a second, and then the limiter counts as not answering
 TURN_SECONDS = 2.0  # in which whoever has the turn has given up, where the file is not to be had
-MAX_IDLE = 64
 _SWEEP_EVERY = 64  # takes
 _SWEPT_AT_ONCE = 128  # entries that are looked at then: twice as many as can have come
 MOST_UNUSED = 64  # counters of a subject, of limits that a request does not name: other workers' and former ones
@@ -65,10 +62,10 @@ class SqliteLimiter:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._idle: deque[sqlite3.Cursor] = deque()  # each of its own connection; a new one for each statement costs
+        self._idle: sqlite3.Cursor | None = None  # of the one connection; a new one for each statement costs
         self._began_at: int | None = None  # of the clock of this machine's start, by the time of day; microseconds
         self._turn: threading.Lock | None = None  # of this process to take
-        self._given_up = 0  # takes
+        self._failure: LimiterUnavailable | None = None  # the last
         self._takes = 0
         self._swept: dict[str, str] = {"counters": "", "pools": ""}
         at_fork(self, SqliteLimiter._leave, close=SqliteLimiter.close)  # why: see forks.py
@@ -83,18 +80,29 @@ class SqliteLimiter:
             # Whoever only looks makes no file: one of root's the workers could not write.
             return settle(claims, [new_counter() for _ in claims], pools, [0] * len(pools), now=0, cost=cost, test=True)
         # Threads of one process would find the file locked by each other, and sleep: who waits here goes on at once.
-        turn, given_up = self._turn or self._make_turn(), self._given_up
-        if not turn.acquire(False) and not turn.acquire(timeout=TURN_SECONDS):
-            raise LimiterUnavailable(_BUSY)
+        turn = self._turn or self._make_turn()
+        if not turn.acquire(False):
+            self._wait_for(turn)
         try:
-            if given_up != self._given_up:  # by who had the turn meanwhile: nobody waits a second time for the same
-                raise LimiterUnavailable(_BUSY)
             return self._take_in_turn(claims, pools, cost, test)
-        except LimiterUnavailable:
-            self._given_up += 1
+        except LimiterUnavailable as error:
+            self._failure = LimiterUnavailable(str(error))
             raise
         finally:
             turn.release()
+
+    def _wait_for(self, turn: threading.Lock) -> None:
+        """Wait until it is this thread's turn.
+
+        Raises:
+            LimiterUnavailable: It does not come, or who had it failed: nobody waits a second time for the same.
+        """
+        failure = self._failure
+        if not turn.acquire(timeout=TURN_SECONDS):
+            raise LimiterUnavailable(_BUSY)
+        if self._failure is not failure:
+            turn.release()
+            raise LimiterUnavailable(str(self._failure))
 
     def _make_turn(self) -> threading.Lock:
         """Make the lock, with the first request: with `--preload`, gevent puts its own in place after the fork."""
@@ -103,7 +111,7 @@ class SqliteLimiter:
         return self._turn
 
     def _take_in_turn(self, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool) -> Taken:
-        cursor = self._cursor()
+        cursor, self._idle = self._idle or self._open(), None
         try:
             _begin(cursor)
             taken = self._take(cursor, claims, pools, cost, test)
@@ -111,15 +119,11 @@ class SqliteLimiter:
         except BaseException as error:
             cursor.connection.close()  # and with it ends the transaction
             if isinstance(error, sqlite3.Error):
-                self.close()  # what is wrong with the file is so for all who have it open
                 raise LimiterUnavailable(self._problem(error)) from None
             if isinstance(error, OverflowError):  # less than nothing would be left: the sum is not that of the steps
                 raise LimiterUnavailable(self._changed()) from None
             raise
-        if len(self._idle) < MAX_IDLE:
-            self._idle.append(cursor)
-        else:
-            cursor.connection.close()
+        self._idle = cursor
         return taken
 
     def _take(
@@ -180,12 +184,6 @@ class SqliteLimiter:
 
     # The file
 
-    def _cursor(self) -> sqlite3.Cursor:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._open()
-
     def _open(self) -> sqlite3.Cursor:
         connection = None
         try:
@@ -230,8 +228,8 @@ class SqliteLimiter:
         return f"somebody changed {self.path}, which counts for limits; delete it"
 
     def _leave(self) -> Any:
-        """Leave the connections to the parent of a forked process; return them."""
-        inherited, self._idle, self._turn = self._idle, deque(), None
+        """Leave the connection to the parent of a forked process; return it."""
+        inherited, self._idle, self._turn = self._idle, None, None
         return inherited
 
     def checks(self) -> list[Check]:
@@ -246,9 +244,9 @@ class SqliteLimiter:
 
     def close(self) -> None:
         """See `Limiter.close`."""
-        with suppress(IndexError):  # another thread may be at it too
-            while True:
-                self._idle.pop().connection.close()
+        cursor, self._idle = self._idle, None
+        if cursor is not None:
+            cursor.connection.close()
 
 
 def _unpacked(packed: bytes | None) -> Ledger:

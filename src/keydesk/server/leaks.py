@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -27,14 +28,11 @@ from ..web.responses import Answer, Answers, problem_answer
 from .deciding import Decider
 from .github_keys import ASK_AGAIN_SECONDS, META_URL, GithubKeys, Verdict
 from .messages import (
-    ONLY_POST,
-    Unreadable,
-    invalid_answer,
+    answer_post,
     json_answer,
     parse_json,
     read_body,
     require_json,
-    send,
 )
 
 logger = logging.getLogger("keydesk")
@@ -98,25 +96,18 @@ class Leaks:
 
     def github(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a report of GitHub's secret scanning (PEP 3333)."""
-        return self._send(self._of_github, environ, start_response)
+        return answer_post(partial(self._answer, self._of_github), environ, start_response)
 
     def report(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a report of another scanner, or of a person (PEP 3333)."""
-        return self._send(self._of_others, environ, start_response)
+        return answer_post(partial(self._answer, self._of_others), environ, start_response)
 
-    def _send(
-        self, answer_to: Callable[[dict[str, Any]], Answer], environ: dict[str, Any], start_response: Any
-    ) -> Iterable[bytes]:
+    def _answer(self, answer_to: Callable[[dict[str, Any]], Answer], environ: dict[str, Any]) -> Answer:
         try:
-            answer = answer_to(environ) if environ["REQUEST_METHOD"] == "POST" else ONLY_POST
-        except Unreadable as unreadable:
-            answer = unreadable.answer
-        except InvalidField as error:
-            answer = invalid_answer(error)
+            return answer_to(environ)
         except StoreError as error:
             logger.error("Keydesk cannot look up secrets that are reported as leaked: %s", error)
-            answer = self._answers.answer(_UNAVAILABLE)
-        return send(answer, environ, start_response)
+            return self._answers.answer(_UNAVAILABLE)
 
     # GitHub
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import InvalidField
 from ..web.responses import Answer, problem_answer
 
-_ONLY_POST = problem_answer(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Send a POST.")
-ONLY_POST = replace(_ONLY_POST, headers=(*_ONLY_POST.headers, ("Allow", "POST")))
+_NO_POST = problem_answer(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Send a POST.")
+_ONLY_POST = replace(_NO_POST, headers=(*_NO_POST.headers, ("Allow", "POST")))
 _NOT_JSON = problem_answer(HTTPStatus.BAD_REQUEST, "not_json", "The body is no JSON.")
 _OTHER_TYPE = problem_answer(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -27,6 +27,19 @@ class Unreadable(Exception):
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         super().__init__(answer.detail)
+
+
+def answer_post(
+    answer_to: Callable[[dict[str, Any]], Answer], environ: dict[str, Any], start_response: Any
+) -> Iterable[bytes]:
+    """Answer a POST, and say of other requests what is wrong with them (PEP 3333)."""
+    try:
+        answer = answer_to(environ) if environ["REQUEST_METHOD"] == "POST" else _ONLY_POST
+    except Unreadable as unreadable:
+        answer = unreadable.answer
+    except InvalidField as error:
+        answer = invalid_answer(error)
+    return send(answer, environ, start_response)
 
 
 def require_json(environ: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ from ..quotas import ACTOR
 from ..usage import MAX_POINTS, OTHERS, Batch, Entry, Range, Span, Usage
 from ..web.responses import Answer, Answers, problem_answer
 from .deciding import Decider
-from .messages import ONLY_POST, Unreadable, encoded_answer, invalid_answer, read_body, require_json, send
+from .messages import answer_post, encoded_answer, read_body, require_json
 from .metrics import OUTCOMES
 
 Q = TypeVar("Q")
@@ -48,7 +48,7 @@ _OWNED = problem_answer(
 )
 CLOCK_TOLERANCE = timedelta(minutes=5)  # by which clocks of machines may differ
 _CLOCKS = (-CLOCK_TOLERANCE, timedelta(0), CLOCK_TOLERANCE)
-_NO_QUOTAS = "this server's store counts no quotas and no requests"
+_COUNTS_NOTHING = "this server's store counts no quotas and no requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +104,7 @@ class Sync:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        try:
-            answer = self._answer(environ) if environ["REQUEST_METHOD"] == "POST" else ONLY_POST
-        except Unreadable as unreadable:
-            answer = unreadable.answer
-        except InvalidField as error:
-            answer = invalid_answer(error)
-        except (StoreError, LimiterUnavailable) as error:
-            answer = problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
-        return send(answer, environ, start_response)
+        return answer_post(self._answer, environ, start_response)
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         place = self._places[environ["PATH_INFO"]]
@@ -126,7 +118,10 @@ class Sync:
             asked = place.call.read_question(read_body(environ, place.call.most))
         except ValueError as error:
             raise InvalidField("body", f"is no such question: {str(error)[:200]}") from None
-        return encoded_answer(sync.write(place.handle(asked)))
+        try:
+            return encoded_answer(sync.write(place.handle(asked)))
+        except (StoreError, LimiterUnavailable) as error:
+            return problem_answer(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
 
     # What a cache needs
 
@@ -248,13 +243,13 @@ class Sync:
 
     def _usage(self) -> UsageStore:
         if self._desk.usage_store is None:
-            raise LimiterUnavailable(_NO_QUOTAS)
+            raise LimiterUnavailable(_COUNTS_NOTHING)
         return self._desk.usage_store
 
     def _quotas(self) -> QuotaStore:
         quotas: QuotaStore | None = getattr(self._store, "quotas", None)
         if quotas is None:
-            raise LimiterUnavailable(_NO_QUOTAS)
+            raise LimiterUnavailable(_COUNTS_NOTHING)
         return quotas
 
 

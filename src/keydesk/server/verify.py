@@ -17,16 +17,7 @@ from ..usage import ALLOWED
 from ..verifier import Verifier
 from ..web.responses import Answer, Answers
 from .deciding import Decider
-from .messages import (
-    ONLY_POST,
-    Unreadable,
-    invalid_answer,
-    json_answer,
-    parse_json,
-    read_body,
-    require_json,
-    send,
-)
+from .messages import answer_post, json_answer, parse_json, read_body, require_json
 
 MAX_BODY_BYTES = 65_536
 MAX_SCOPES = 100
@@ -63,13 +54,7 @@ class Verify:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        try:
-            answer = self._answer(environ) if environ["REQUEST_METHOD"] == "POST" else ONLY_POST
-        except Unreadable as unreadable:
-            answer = unreadable.answer
-        except InvalidField as error:
-            answer = invalid_answer(error)
-        return send(answer, environ, start_response)
+        return answer_post(self._answer, environ, start_response)
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         caller = self._decider.decide(environ, _CALLER)

@@ -6,8 +6,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -128,16 +130,80 @@ def test_worker_that_keeps_the_file_to_itself(
     assert limiter.take([claim(5)]).standings[0].remaining == 3
 
 
-def test_file_that_others_open_and_close_stays_whole(limiter: SqliteLimiter, path: Path) -> None:
+class _Turn:
+    """A lock that says when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waited_for = threading.Event()
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if blocking:
+            self.waited_for.set()
+        return self._lock.acquire(blocking, timeout)
+
+
+def _first_and_second(limiter: SqliteLimiter, end: Callable[[], None]) -> list[BaseException | None]:
+    """Let a thread take while another one has its turn, which comes to an end as said; return how they fared."""
+    turn = _Turn()
+    limiter._turn = turn  # type: ignore[assignment]
+    taking, now = threading.Event(), limiter._now
+
+    def wait_until_awaited() -> int:
+        taking.set()
+        if not turn.waited_for.is_set():
+            assert turn.waited_for.wait(10)
+            end()
+        return now()
+
+    limiter._now = wait_until_awaited  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(limiter.take, [claim(5)])
+        assert taking.wait(10)
+        second = threads.submit(limiter.take, [claim(5)])
+        return [first.exception(10), second.exception(10)]
+
+
+def test_threads_of_a_process_take_turns(limiter: SqliteLimiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would find the file locked by each other, and sleep until it is free."""
+    limiter.take([claim(5)])
+    monkeypatch.setattr(sqlite, "_patiently", lambda *_: pytest.fail("a thread of this process found the file locked"))
+    assert _first_and_second(limiter, lambda: None) == [None, None]
+    assert limiter.take([claim(5)]).standings[0].remaining == 1
+
+
+def test_thread_that_waited_for_one_that_failed_fails_with_it(limiter: SqliteLimiter) -> None:
+    """With many threads the last one would wait as often for a file that is not to be had."""
+
+    def fail() -> None:
+        raise sqlite3.DatabaseError("file is not a database")
+
+    first, second = _first_and_second(limiter, fail)
+    assert isinstance(first, LimiterUnavailable)
+    assert isinstance(second, LimiterUnavailable)
+    assert str(second) == str(first)
+    assert "file is not a database" in str(first)
+    assert limiter.take([claim(5)]).standings[0].remaining == 4
+
+
+def test_turn_that_never_comes(limiter: SqliteLimiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "TURN_SECONDS", 0.01)
+    with limiter._make_turn(), pytest.raises(LimiterUnavailable, match="other workers had the limiter's file"):
+        limiter.take([claim(5)])
+    assert limiter.take([claim(5)]).standings[0].remaining == 4
+
+
+def test_file_that_others_open_and_close_stays_whole(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
     """A second connection of a process once took its locks away; who closed the file then removed its log."""
     limiter.take([claim(5)])
-    first = limiter._idle.pop()
-    limiter.take([claim(5)])  # on a new connection
-    limiter._idle.append(first)
+    second = SqliteLimiter(path, clock)
+    second.take([claim(5)])
     program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('DELETE FROM start'); c.close()"
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
     assert path.with_name("limits.db-wal").exists()
     assert limiter.take([claim(5)]).standings[0].remaining == 2
+    second.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 100, b"SQLite format 3\0" + b"\0" * 4080])
@@ -154,12 +220,12 @@ def test_file_that_is_something_else(path: Path, clock: ManualClock, content: by
     limiter.close()
 
 
-def test_file_that_is_spoilt_is_left_by_all_connections(limiter: SqliteLimiter, path: Path) -> None:
-    """One that was kept once failed after the others had been answered again, and the outage began anew with it."""
+def test_file_that_is_spoilt_is_left(limiter: SqliteLimiter, path: Path, clock: ManualClock) -> None:
+    """A connection that was kept once failed after the file had been mended, and the outage began anew with it."""
     limiter.take([claim(5)])
-    first = limiter._idle.pop()
-    limiter.take([claim(5)])  # on a new connection
-    limiter._idle.append(first)
+    other = SqliteLimiter(path, clock)
+    other.take([claim(5)])  # so that what the first one has in memory is of no use to it any more
+    other.close()
     files = [path, path.with_name("limits.db-wal")]
     for file in files:
         with file.open("r+b") as opened:  # in place, as it is open
