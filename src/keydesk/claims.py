@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -20,6 +21,16 @@ class Claim(NamedTuple):
     subject: str
     most: int
     window_seconds: int
+
+
+class Claims(tuple[Claim, ...]):
+    """The limits that all requests of a key are under, in their order.
+
+    Attributes:
+        texts: What is the same in what each of these requests is told of them, once `web/responses.py` has written it.
+    """
+
+    texts: tuple[tuple[str, str], str] | None = None
 
 
 class Pool(NamedTuple):
@@ -44,26 +55,34 @@ class Standing(NamedTuple):
     Attributes:
         claim: The limit.
         remaining: How many more would pass now.
-        reset_seconds: In how many seconds that grows, where nothing else is taken; the window where nothing was.
+        reset_seconds: In how many whole seconds that has grown, where nothing else is taken; the window where nothing
+            was.
     """
 
     claim: Claim
     remaining: int
-    reset_seconds: float
+    reset_seconds: int
 
 
 class Taken(NamedTuple):
     """What became of a request: everything was taken, or nothing.
 
     Attributes:
-        standings: One for each claim, as they are now.
+        claims: The limits it is under.
+        left: For each of them two numbers: `remaining` and `reset_seconds` of its `Standing`, as they are now.
         violated: The policies that refuse it, limits before quotas; empty where everything was taken.
         retry_after: The number of seconds after which the limits would let it pass, if nothing else is taken; 0 where
             they do now, None where they never will: it costs more than a limit allows in all.
         held: How many credits each pool holds now.
     """
 
-    standings: tuple[Standing, ...] = ()
+    claims: Sequence[Claim] = ()
+    left: tuple[int, ...] = ()
     violated: tuple[str, ...] = ()
     retry_after: float | None = 0.0
     held: tuple[int, ...] = ()
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """Where the caller stands with each limit."""
+        return tuple(map(Standing, self.claims, self.left[::2], self.left[1::2]))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .allowances import Account, Allowance
-from .claims import Claim, Pool, Taken
+from .claims import Claim, Claims, Pool, Taken
 from .decision import Allowed, Check
 from .errors import InvalidField, StateConflict, StoreReadOnly
 from .events import ChainedEvent, ChainReport, Event
@@ -17,6 +17,7 @@ from .keys.record import Key, Secret, Status, as_utc
 from .keys.scopes import parse_requirement
 from .usage import Batch, KeyUsage, MistakeUsage, Range, Span, Usage
 
+_NO_CLAIMS = Claims()
 MAX_PAGE = 1000
 MAX_FILTER_CHARACTERS = 200
 REMEMBERED = timedelta(hours=24)  # for which it is known what was asked for, see `Once`
@@ -468,7 +469,7 @@ class Found:
     always: Allowed | None = field(init=False)
     used: bool = field(init=False, default=False)
     limited: bool | None = field(init=False, default=None)
-    claims: tuple[Claim, ...] = field(init=False, default=())
+    claims: Claims = field(init=False, default=_NO_CLAIMS)
     allowances: tuple[Allowance, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:

@@ -208,7 +208,7 @@ class Reservation:
 
 def reason_of(taken: Taken) -> Reason:
     """Return why what `Credits.take` returned is a refusal."""
-    limits = {standing.claim.policy for standing in taken.standings}
+    limits = {claim.policy for claim in taken.claims}
     return Reason.RATE_LIMITED if limits.intersection(taken.violated) else Reason.QUOTA_EXCEEDED
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from .allowances import Allowance
-from .claims import Claim
+from .claims import Claim, Claims
 from .keys.effective import smallest, tightest
 from .keys.limits import Limit, Quota
 from .keys.record import Key, KeyFields
@@ -36,7 +36,7 @@ class Terms:
     def __init__(self, default_limits: tuple[Limit, ...] = ()) -> None:
         self._default_limits = default_limits
 
-    def claims_of(self, key: Key) -> tuple[Claim, ...]:
+    def claims_of(self, key: Key) -> Claims:
         """Return what each request of a key asks of its limits and of those that its owner's keys share.
 
         Args:
@@ -46,7 +46,7 @@ class Terms:
         own = _claims(self.limits_of(key), f"{home}{key.id}")
         shared = key.agreed.owner if key.agreed else None
         # No id of a key reads `owner`, so nothing of a key's is counted there.
-        return tuple(own + _claims(shared.limits, f"{home}owner", " per owner")) if shared else tuple(own)
+        return Claims(own + _claims(shared.limits, f"{home}owner", " per owner") if shared else own)
 
     def limits_of(self, key: KeyFields) -> tuple[Limit, ...]:
         """Return the limits of a key alone: those it states or its plan does, or else the default ones."""
@@ -74,10 +74,10 @@ class Terms:
             for holder, quota in self.quotas_of(key)
         )
 
-    def claims_in_view(self, key: Key, own: tuple[Claim, ...], view: ViewLimits) -> tuple[Claim, ...]:
+    def claims_in_view(self, key: Key, own: Claims, view: ViewLimits) -> Claims:
         """Return what a request of a key asks in one view: of the key's limits and of the view's."""
         subject = f"{_home(key)}{key.id}:{quote(view.view, safe='')}"
-        return (*own, *_claims(view.limits, subject, " per view"))
+        return Claims((*own, *_claims(view.limits, subject, " per view")))
 
 
 def _home(key: Key) -> str:

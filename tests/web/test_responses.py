@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keydesk import Allowed, Denied, Desk, Reason
-from keydesk.claims import Claim, Standing, Taken
+from keydesk.claims import Claim, Claims, Taken
 from keydesk.testing import ManualClock
 from keydesk.web.responses import Answers, expiry_notice, rate_limit_headers
 
@@ -130,22 +130,21 @@ def test_answer_headers_are_header_safe(reason: Reason, desk: Desk) -> None:
 # Limits
 
 
-STANDINGS = (
-    Standing(Claim("100/minute", "{k}k", 100, 60), 57, 20.2),
-    Standing(Claim("5/10 seconds per view", "{k}k:shop:orders", 5, 10), 0, 3.0),
-)
+CLAIMS = Claims((Claim("100/minute", "{k}k", 100, 60), Claim("5/10 seconds per view", "{k}k:shop:orders", 5, 10)))
+LEFT = (57, 21, 0, 3)
 
 
 def test_limits_on_a_permitted_request() -> None:
-    assert rate_limit_headers(Taken(STANDINGS)) == (
-        ("RateLimit-Policy", '"100/minute";q=100;w=60, "5/10 seconds per view";q=5;w=10'),
-        ("RateLimit", '"100/minute";r=57;t=21, "5/10 seconds per view";r=0;t=3'),
-    )
+    for claims in (list(CLAIMS), CLAIMS, CLAIMS):  # of a limiter that keeps its own, and of ours, then and later
+        assert rate_limit_headers(Taken(claims, LEFT)) == (
+            ("RateLimit-Policy", '"100/minute";q=100;w=60, "5/10 seconds per view";q=5;w=10'),
+            ("RateLimit", '"100/minute";r=57;t=21, "5/10 seconds per view";r=0;t=3'),
+        )
     assert rate_limit_headers(Taken()) == ()
 
 
 def test_answer_of_a_limit_that_is_used_up() -> None:
-    answer = ANSWERS.answer(Denied(Reason.RATE_LIMITED, taken=Taken(STANDINGS, ("5/10 seconds per view",), 2.1)))
+    answer = ANSWERS.answer(Denied(Reason.RATE_LIMITED, taken=Taken(CLAIMS, LEFT, ("5/10 seconds per view",), 2.1)))
     problem = json.loads(answer.body)
     assert problem["violated_policies"] == ["5/10 seconds per view"]
     assert problem["detail"] == "This key has used up 5/10 seconds per view. Try again in 3 seconds."
@@ -156,7 +155,7 @@ def test_answer_of_a_limit_that_is_used_up() -> None:
 
 
 def test_answer_of_a_request_that_costs_more_than_its_limit() -> None:
-    answer = ANSWERS.answer(Denied(Reason.RATE_LIMITED, taken=Taken(STANDINGS, ("100/minute",), None)))
+    answer = ANSWERS.answer(Denied(Reason.RATE_LIMITED, taken=Taken(CLAIMS, LEFT, ("100/minute",), None)))
     assert "Retry-After" not in dict(answer.headers)
     assert "none will pass" in answer.detail
 

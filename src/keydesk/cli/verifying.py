@@ -45,7 +45,7 @@ def verify(run: Run, scopes: tuple[str, ...], any_of: tuple[str, ...], address: 
     with existing_desk(run) as desk:
         decision, checks = desk.explain(secret, scopes=scopes, any_of=any_of, client_address=address)
         now = desk.clock.now()
-        counted = decision.taken is not None and decision.taken.standings
+        counted = decision.taken is not None and decision.taken.claims
         if counted and desk.limiter is not None and not desk.limiter.shared:
             run.note(
                 "With this limiter each process counts requests in its own memory, and this command sees only its own: "

@@ -34,9 +34,12 @@ class ServerLimiter:
         if not claims and not pools:
             return Taken()
         try:
-            return self._connection.ask(sync.TAKE, sync.Take(list(claims), list(pools), cost, test))
+            taken = self._connection.ask(sync.TAKE, sync.Take(list(claims), list(pools), cost, test))
         except (StoreUnavailable, InvalidField) as error:
             raise LimiterUnavailable(str(error)) from None
+        if len(taken.left) != 2 * len(claims) or len(taken.held) != len(pools):
+            raise LimiterUnavailable(f"the server {self._connection.url} answers for other limits than it was asked")
+        return taken._replace(claims=claims)
 
     def checks(self) -> list[Check]:
         """See `Limiter.checks`."""

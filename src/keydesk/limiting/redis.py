@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from math import ceil
 from struct import Struct
 from typing import Any
 
@@ -26,7 +27,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from ..claims import Claim, Pool, Standing, Taken
+from ..claims import Claim, Pool, Taken
 from ..clock import Clock, SystemClock
 from ..decision import Check
 from ..errors import LimiterUnavailable
@@ -212,7 +213,8 @@ def _taken(claims: Sequence[Claim], pools: Sequence[Pool], answer: bytes) -> Tak
     """Return what the script says, in the words of `settle`."""
     numbers = _shapes(len(claims), len(pools))[1].unpack(answer)
     now = int(numbers[0])
-    standings, violated = [], []
+    left: list[int] = []
+    violated = []
     wait: float | None = 0.0
     for claim, used, reset, steps in zip(claims, numbers[1::3], numbers[2::3], numbers[3::3], strict=False):
         policy, _, most, seconds = claim
@@ -222,10 +224,9 @@ def _taken(claims: Sequence[Claim], pools: Sequence[Pool], answer: bytes) -> Tak
                 wait = None
             elif wait is not None:
                 wait = max(wait, seconds_until(steps, seconds, now))
-        resets = seconds_until(reset, seconds, now) if reset else seconds
-        standings.append(Standing(claim, max(0, most - used), resets))
+        left += (max(0, most - used), ceil(seconds_until(reset, seconds, now)) if reset else seconds)
     if not pools:
-        return Taken(tuple(standings), tuple(violated), wait)
+        return Taken(claims, tuple(left), tuple(violated), wait)
     rest = 1 + 3 * len(claims)
     violated += [pool.policy for pool, lacking in zip(pools, numbers[rest + 1 :: 2], strict=True) if lacking]
-    return Taken(tuple(standings), tuple(violated), wait, tuple([int(held) for held in numbers[rest::2]]))
+    return Taken(claims, tuple(left), tuple(violated), wait, tuple([int(held) for held in numbers[rest::2]]))

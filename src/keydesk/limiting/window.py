@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from math import ceil
 from typing import TypeAlias
 
-from ..claims import Claim, Pool, Standing, Taken
+from ..claims import Claim, Pool, Taken
 
 STEPS = 32
 SLOTS = STEPS + 1
@@ -89,7 +90,7 @@ def settle(
         if credits_ < cost:
             return _refused(claims, counters, pools, held, now, cost)
     taking = 0 if test else cost
-    standings: list[Standing] = []
+    left: list[int] = []
     for claim, counter in zip(claims, counters):  # noqa: B905 - `strict` takes as long again
         _, _, most, seconds = claim
         length = seconds * STEP_MICROSECONDS
@@ -98,38 +99,37 @@ def settle(
             go_on(counter, step)
         used = counter[_SUM]
         if used + cost > most:
-            for earlier in counters[: len(standings)]:  # most requests pass: those that do not put back
+            for earlier in counters[: len(left) // 2]:  # most requests pass: those that do not put back
                 earlier[_SUM] -= taking
                 earlier[_NEWEST] -= taking
             return _refused(claims, counters, pools, held, now, cost)
         if not used:
             if not taking:
-                standings.append(_new(Standing, (claim, most, seconds)))
+                left += (most, seconds)
                 continue
             counter[_FIRST] = STEPS
         counter[_SUM] = used = used + taking
         counter[_NEWEST] += taking
-        reset = ((step + counter[_FIRST] + 1) * length - now) / 1_000_000
-        standings.append(_new(Standing, (claim, most - used, reset)))
+        left += (most - used, -((now - (step + counter[_FIRST] + 1) * length) // 1_000_000))
     if held:
         held[:] = [credits_ - taking for credits_ in held]
-    return _new(Taken, (tuple(standings), (), 0.0, tuple(held)))
+    return _new(Taken, (claims, tuple(left), (), 0.0, tuple(held)))
 
 
 def _refused(
     claims: Sequence[Claim], counters: Sequence[Counter], pools: Sequence[Pool], held: list[int], now: int, cost: int
 ) -> Taken:
-    standings, violated = [], []
+    left: list[int] = []
+    violated = []
     for claim, counter in zip(claims, counters, strict=True):
         policy, _, most, seconds = claim
         go_on(counter, now // (seconds * STEP_MICROSECONDS))
         used = counter[_SUM]
         if used + cost > most:
             violated.append(policy)
-        reset = seconds_until(counter[_FIRST] + 1, seconds, now) if used else seconds
-        standings.append(Standing(claim, max(0, most - used), reset))
+        left += (max(0, most - used), ceil(seconds_until(counter[_FIRST] + 1, seconds, now)) if used else seconds)
     violated += [pool.policy for pool, credits_ in zip(pools, held, strict=True) if credits_ < cost]
-    return Taken(tuple(standings), tuple(violated), _seconds_until_all(claims, counters, now, cost), tuple(held))
+    return Taken(claims, tuple(left), tuple(violated), _seconds_until_all(claims, counters, now, cost), tuple(held))
 
 
 def _seconds_until_all(claims: Sequence[Claim], counters: Sequence[Counter], now: int, cost: int) -> float | None:

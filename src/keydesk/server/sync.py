@@ -183,7 +183,8 @@ class Sync:
         if self._desk.limiter is None:
             raise LimiterUnavailable("this server counts no requests")
         _check_claims(asked)
-        return self._desk.limiter.take(asked.claims, asked.pools, cost=asked.cost, test=asked.test)
+        taken = self._desk.limiter.take(asked.claims, asked.pools, cost=asked.cost, test=asked.test)
+        return taken._replace(claims=())  # who asks has them
 
     def _lease(self, asked: sync.Leasing) -> sync.Leased:
         granted, balance = self._quotas().lease(_checked(asked.account), asked.count, asked.least)

@@ -107,7 +107,7 @@ def _said(decision: Decision) -> Answer:
                 "limit": claim.most,
                 "window_seconds": claim.window_seconds,
                 "remaining": remaining,
-                "reset_seconds": ceil(reset),
+                "reset_seconds": reset,
             }
             for claim, remaining, reset in (taken.standings if taken else ())
         ],

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from math import ceil
 
 import pytest
 
@@ -90,7 +91,7 @@ class LimiterContract:
     def test_standing_names_the_limit(self, limiter: Limiter) -> None:
         (standing,) = limiter.take([claim(3)]).standings
         assert standing.claim == claim(3)
-        assert 60 <= standing.reset_seconds <= 60 * (1 + 1 / STEPS)
+        assert 60 <= standing.reset_seconds <= ceil(60 * (1 + 1 / STEPS))
 
     def test_what_was_taken_leaves_after_the_window(self, limiter: Limiter, clock: ManualClock) -> None:
         limiter.take([claim(1)])
@@ -111,7 +112,8 @@ class LimiterContract:
             if taken.violated:
                 refused += 1
                 assert taken.retry_after
-                assert all(taken.retry_after >= each.reset_seconds for each in taken.standings if not each.remaining)
+                full = [each for each in taken.standings if not each.remaining]
+                assert all(ceil(taken.retry_after) >= each.reset_seconds for each in full)
                 clock.advance(timedelta(seconds=taken.retry_after) - MICROSECOND)
                 assert limiter.take(limits, cost=cost, test=True).violated
                 clock.advance(MICROSECOND)
@@ -123,9 +125,9 @@ class LimiterContract:
         limiter.take([claim(5)])
         clock.advance(20)
         (before,) = limiter.take([claim(5)]).standings
-        clock.advance(timedelta(seconds=before.reset_seconds) - MICROSECOND)
+        clock.advance(timedelta(seconds=before.reset_seconds - 1))
         assert limiter.take([claim(5)], test=True).standings[0].remaining == before.remaining
-        clock.advance(MICROSECOND)
+        clock.advance(1)
         assert limiter.take([claim(5)], test=True).standings[0].remaining == before.remaining + 1
 
     def test_nothing_taken_yet_resets_after_a_window(self, limiter: Limiter) -> None:
@@ -176,7 +178,8 @@ class LimiterContract:
         limiter.take(limits)
         taken = limiter.take(limits)
         assert taken.violated == ("1/10", "1/60")
-        assert taken.retry_after == max(each.reset_seconds for each in taken.standings)
+        assert taken.retry_after is not None
+        assert ceil(taken.retry_after) == max(each.reset_seconds for each in taken.standings)
         clock.advance(11)
         assert limiter.take(limits).violated == ("1/60",)
 
@@ -196,7 +199,7 @@ class LimiterContract:
             assert limiter.take([claim(1, 60, subject)]).violated, subject
 
     def test_no_limit_at_all(self, limiter: Limiter) -> None:
-        assert limiter.take([]) == Taken((), (), 0.0, ())
+        assert limiter.take(())[1:] == ((), (), 0.0, ())
 
     # Against the exact log
 

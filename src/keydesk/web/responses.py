@@ -7,19 +7,20 @@ does not hold the secret may know.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
 from typing import Any
 
-from ..claims import Standing, Taken
+from ..claims import Claim, Claims, Taken
 from ..decision import Allowed, Denied, Reason
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 EXPIRY_NOTICE = timedelta(days=14)
-_MOST_POLICIES = 1024
 
 _STATUS = {
     Reason.MISSING: HTTPStatus.UNAUTHORIZED,
@@ -146,28 +147,25 @@ def rate_limit_headers(taken: Taken) -> tuple[tuple[str, str], ...]:
 
     `t` is the number of seconds after which more is left, if nothing else is asked for.
     """
-    standings = taken.standings
-    if not standings:
+    claims = taken.claims
+    if not claims:
         return ()
-    names: list[str] = []
-    numbers: list[int] = []
-    for (policy, _, _, _), remaining, reset in standings:
-        names.append(policy)
-        numbers += (remaining, ceil(reset))
-    policies, left = _texts.get(tuple(names)) or _note_texts(tuple(names), standings)
-    return (("RateLimit-Policy", policies), ("RateLimit", left % tuple(numbers)))
+    policies, left = getattr(claims, "texts", None) or _write_texts(claims)
+    return (policies, ("RateLimit", left % taken.left))
 
 
-# By the names of the policies, which say all about them: what is always the same, and where the rest is put in.
-_texts: dict[tuple[str, ...], tuple[str, str]] = {}
+def _write_texts(claims: Sequence[Claim]) -> tuple[tuple[str, str], str]:
+    """Return the header that is the same for all requests with these limits, and where the numbers are put in."""
+    texts = _texts_of(tuple([(policy, most, seconds) for policy, _, most, seconds in claims]))
+    if isinstance(claims, Claims):
+        claims.texts = texts
+    return texts
 
 
-def _note_texts(names: tuple[str, ...], standings: tuple[Standing, ...]) -> tuple[str, str]:
-    if len(_texts) >= _MOST_POLICIES:
-        _texts.clear()
-    policies = ", ".join(f'"{claim.policy}";q={claim.most};w={claim.window_seconds}' for claim, _, _ in standings)
-    left = ", ".join(f'"{name.replace("%", "%%")}";r=%d;t=%d' for name in names)
-    return _texts.setdefault(names, (policies, left))
+@lru_cache(1024)  # keys of one plan have the same
+def _texts_of(policies: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, str], str]:
+    policy = ", ".join(f'"{name}";q={most};w={seconds}' for name, most, seconds in policies)
+    return ("RateLimit-Policy", policy), ", ".join(f'"{name.replace("%", "%%")}";r=%d;t=%d' for name, _, _ in policies)
 
 
 def expiry_notice(allowed: Allowed, now: datetime) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import ceil
 
 import pytest
 
@@ -86,13 +87,18 @@ def test_refused_counters_go_on_as_well() -> None:
     assert [each.remaining for each in refused.standings] == [1, 9]
 
 
-def test_reset_and_wait_are_counted_to_the_microsecond() -> None:
+def test_wait_is_counted_to_the_microsecond_and_reset_to_the_second_after() -> None:
     counter, length = new_counter(), STEP_MICROSECONDS
     (standing,) = _take(counter, cost=100, after=1).standings
-    assert standing.reset_seconds == (SLOTS * length - 1) / 1_000_000
+    assert standing.reset_seconds == ceil((SLOTS * length - 1) / 1_000_000) == 2
     refused = _take(counter, step=10, after=77)
     assert refused.retry_after == ((SLOTS - 10) * length - 77) / 1_000_000
-    assert refused.standings[0].reset_seconds == refused.retry_after
+    assert refused.standings[0].reset_seconds == ceil(refused.retry_after) == 1
+    # From 31,250 microseconds after the first step on, it is one second and no more.
+    other = new_counter()
+    assert _take(other, cost=50, after=length - 1).standings[0].reset_seconds == 2
+    (standing,) = _take(other, cost=1, step=1).standings
+    assert standing.reset_seconds == 1
 
 
 def test_wait_is_for_as_much_as_is_needed() -> None:
