@@ -17,8 +17,10 @@ demo: $(VENV)/.core ## start a sample API, issue keys and walk through real call
 sample: $(VENV)/.core ## leave the sample API running
 	@$(BIN)/python examples/demo.py --serve --port 5000
 
-serve: $(VENV)/.server ## start the server with a database of its own, and say how to call it
-	@KEYDESK_DEVELOPMENT=true $(BIN)/keydesk serve
+# A database that somebody named, or that is there from the last time, is served as it is.
+serve: $(VENV)/.server ## start the server with a database of its own, full of made-up keys, and say how to call it
+	@KEYDESK_DEVELOPMENT=true $(BIN)/keydesk serve \
+		$(if $(or $(KEYDESK_STORE),$(KEYDESK_CONFIG),$(wildcard instance/keydesk.db)),,--demo)
 
 test: lint ## everything: lint, types, import rules and all tests
 	@$(BIN)/pytest
@@ -45,7 +47,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing Keydesk into $(VENV) ..."
-	@$(PIP) -e .
+	@$(PIP) -e '.[pages]'
 	@touch $@
 
 $(VENV)/.server: $(VENV)/bin/python pyproject.toml constraints.txt

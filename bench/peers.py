@@ -1,4 +1,4 @@
-"""The same request protected by Flask-HTTPAuth and by flask-rebar."""
+"""The same request protected by Flask-HTTPAuth and by flask-rebar, and in flask-rebar by its authenticator and ours."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from flask_rebar.rebar import Rebar
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import select
 
-from .harness import HEADER, Pair, Scale, compare, route
-from .report import Section, table_of
+from keydesk.contrib.rebar import HeaderApiKeyAuthenticator as DigestAuthenticator
+
+from .harness import HEADER, Pair, Result, Scale, compare, route
+from .report import Promise, Section, table_of
 from .requests import CONFIG_KEYS, SQLITE_KEYS, a_view, plain_app
 from .samples import foreign_secrets, unknown_secrets
+
+MAX_REBAR_RATIO = 1.15
+REBAR_KEYS = (1, 100, 1000)
 
 
 def httpauth_dict_app(secrets: list[str]) -> Flask:
@@ -53,17 +58,30 @@ def httpauth_sqlite_app(path: Path, secrets: list[str]) -> Flask:
     return app
 
 
-def rebar_app(secrets: list[str]) -> Flask:
-    """Return an application of flask-rebar: `/plain` is open, `/` asks for a key."""
+def rebar_app(secrets: list[str], kind: type[HeaderApiKeyAuthenticator] = HeaderApiKeyAuthenticator) -> Flask:
+    """Return an application of flask-rebar: `/plain` is open, `/` asks an authenticator of this kind for a key."""
     app, rebar = Flask("rebar"), Rebar()
     registry = rebar.create_handler_registry()
-    authenticator = HeaderApiKeyAuthenticator(header=HEADER)
+    authenticator = kind(header=HEADER)
     for number, secret in enumerate(secrets):
         authenticator.register_key(secret, f"Client {number}")
     registry.handles(rule="/plain", endpoint="plain")(a_view())
     registry.handles(rule="/", endpoint="protected", authenticators=[authenticator])(a_view())
     rebar.init_app(app)
     return app
+
+
+def in_rebar(scale: Scale) -> dict[str, Result]:
+    """Measure routes of flask-rebar with an authenticator, each against one without in the same application."""
+    kinds = {"keydesk.contrib.rebar": DigestAuthenticator, "flask-rebar": HeaderApiKeyAuthenticator}
+    pairs = []
+    for name, kind in kinds.items():
+        for count in REBAR_KEYS:
+            secrets = unknown_secrets(count)
+            app = rebar_app(secrets, kind)
+            called = f"{name}, {count:,} key{'s' if count > 1 else ''}"
+            pairs.append(Pair(called, route(app, "/plain"), route(app, "/", secrets=secrets)))
+    return compare(pairs, scale.pairs)
 
 
 def run(scale: Scale) -> Section:
@@ -87,4 +105,15 @@ def run(scale: Scale) -> Section:
         ),
     ]
     title = f"The same request elsewhere: {CONFIG_KEYS} keys in a dict or in flask-rebar, {SQLITE_KEYS:,} in SQLite"
-    return Section((table_of(title, compare(pairs, scale.pairs).values()),))
+    elsewhere, inside = compare(pairs, scale.pairs), in_rebar(scale)
+    return Section(
+        (
+            table_of(title, elsewhere.values()),
+            table_of("In flask-rebar: HeaderApiKeyAuthenticator, valid key", inside.values(), baseline="without"),
+        ),
+        tuple(
+            Promise(f"{name}: ratio to the route without", MAX_REBAR_RATIO, found.ratio)
+            for name, found in inside.items()
+            if name.startswith("keydesk")
+        ),
+    )

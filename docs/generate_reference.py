@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import keydesk
+import keydesk.contrib.rebar
 import keydesk.flask
 from keydesk.cli.commands import COMMANDS
 from keydesk.errors import MAX_PROBLEMS
@@ -74,7 +75,7 @@ def _command_section(command: click.Command, path: str) -> str:
 def python_page() -> str:
     """Return the reference of the Python interface: signatures and docstrings."""
     parts = [f"# Python\n\n{NOTICE}\n"]
-    for module in (keydesk, keydesk.flask):
+    for module in (keydesk, keydesk.flask, keydesk.contrib.rebar):
         parts.append(f"## {module.__name__}\n")
         parts += [_object_section(name, getattr(module, name)) for name in module.__all__]
     return "\n".join(parts)

@@ -1,11 +1,16 @@
-"""The walk that `make demo` takes: a sample API on SQLite, keys, and real HTTP calls. `--serve` leaves it running."""
+"""The walk that `make demo` takes: a sample API on SQLite, keys, real HTTP calls, and the pages to administer them.
+
+In a terminal it stays until Ctrl-C, for the pages to be looked at. `--serve` leaves the API running without the walk.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import secrets
 import socket
+import sys
 import tempfile
 import threading
 import urllib.error
@@ -21,6 +26,7 @@ from werkzeug.serving import make_server
 
 from keydesk import Desk
 from keydesk.keys.secret import redact
+from keydesk.pages import make_pages
 
 SHOWN_HEADERS = ("WWW-Authenticate", "API-Key-Expires", "Retry-After")
 out = Console(highlight=False, soft_wrap=True)
@@ -41,6 +47,8 @@ def main() -> int:
 def api(store: str, port: int) -> Iterator[tuple[str, Desk]]:
     """Run the sample API on a loopback port. Yields its address and its desk."""
     app = create_app(store)
+    app.secret_key = secrets.token_bytes(32)
+    app.register_blueprint(make_pages(), url_prefix="/admin")
     server = make_server("127.0.0.1", free_or_any(port), app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -99,7 +107,22 @@ def walk(url: str, desk: Desk) -> int:
         out.print(f"[red]{unexpected} answers were not as expected.[/red]")
         return 1
     out.print("[green]All answers were as expected.[/green] `make sample` leaves the API running for you to call.")
+    administer(url, desk)
     return 0
+
+
+def administer(url: str, desk: Desk) -> None:
+    """Say where the pages are and what opens them; in a terminal, wait until somebody has seen enough."""
+    administrator = desk.issue(name="Administrator", scopes=["*"])
+    pages = url.replace("127.0.0.1", "localhost")
+    out.print(f"\nThe pages for all this: [bold]{pages}/admin/[/bold]   sign in with {administrator.secret}")
+    if sys.stdout.isatty():
+        out.print("They are there until Ctrl-C.")
+        wait()
+    else:
+        out.print(
+            "They ended with this run; in a terminal they stay until Ctrl-C. `make serve` shows them with more life."
+        )
 
 
 def call(url: str, secret: str | None, method: str) -> int:
@@ -135,11 +158,16 @@ def serve(url: str, desk: Desk) -> int:
     out.print(f"  curl -H 'X-API-Key: {issued.secret}' -X POST {url}/orders    # refused: no orders:write")
     out.print(f"  curl -i {url}/orders                                        # refused: no key\n")
     out.print("Ctrl-C ends it.")
+    wait()
+    return 0
+
+
+def wait() -> None:
+    """Wait for Ctrl-C."""
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
         out.print("Bye.")
-    return 0
 
 
 if __name__ == "__main__":

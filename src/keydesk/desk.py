@@ -168,6 +168,24 @@ class Desk(DeskIssuer):
             self.store, self.mint, self.clock, secret, requirement, client_address, self._credits, self.terms
         )
 
+    def explain_key(
+        self,
+        key_id: str,
+        *,
+        scopes: Iterable[str] = (),
+        any_of: Iterable[str] = (),
+        client_address: str | None = None,
+    ) -> tuple[Decision, list[Check]]:
+        """Return what the decision about the newest secret of a key would be, and every check behind it.
+
+        Raises:
+            InvalidField: A scope asked for is none.
+            KeyNotFound: No key has this id.
+            StoreUnavailable: The store does not answer, or has no such plan.
+        """
+        requirement, key = requirement_of(scopes, any_of), self.get_key(key_id)
+        return explain.explain_key(self.store, self.clock, key, requirement, client_address, self._credits, self.terms)
+
     # Changing
 
     def rotate(

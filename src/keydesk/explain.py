@@ -20,8 +20,8 @@ from .keys.pasted import Pasted, find_pasted
 from .keys.record import Key, Secret
 from .keys.scopes import Requirement
 from .keys.secret import SecretFormat, shown
-from .lookup import StoreFinder
-from .ports import KeyStore
+from .lookup import StoreFinder, get_in_force
+from .ports import Found, KeyStore
 from .quotas import Credits
 from .terms import Terms
 from .verifier import ANY_KEY, Verifier, check_network, check_scopes, check_status
@@ -56,11 +56,56 @@ def explain(
         pasted = None if decision.key else find_pasted(text, mint.secret_format)
         checks.append(_shape(mint.secret_format, text, pasted))
         if decision.key is not None:
-            checks += _about_key(store, mint, clock.now(), decision.key, text, requirement, client_address, decision)
+            digests = mint.digester.candidates(text)
+            secret = decision.key.find_secret(digests) or decision.key.secrets[-1]
+            stated = store.find_by_digest(digests) or decision.key
+            checks += _about_key(store, clock.now(), stated, secret, requirement, client_address, decision)
         elif checks[-1].passed or decision.reason is Reason.UNAVAILABLE:
             checks.append(_unknown(store, mint, text, pasted, decision))
     not_reached = [Check(name, None, "not reached") for name in CHECK_NAMES[len(checks) :]]
     return decision, checks + not_reached
+
+
+def explain_key(
+    store: KeyStore,
+    clock: Clock,
+    key: Key,
+    requirement: Requirement = ANY_KEY,
+    client_address: str | None = None,
+    credits_: Credits | None = None,
+    terms: Terms | None = None,
+) -> tuple[Decision, list[Check]]:
+    """Return what the decision about the newest secret of a key would be, and every check behind it.
+
+    Args:
+        store, clock, credits_, terms: As for `explain`.
+        key: As it states itself.
+        requirement, client_address: As for `explain`.
+
+    Raises:
+        KeyNotFound: It was deleted meanwhile.
+        StoreUnavailable: The store does not answer, or has no such plan.
+    """
+    judged, secret = get_in_force(store, key.id), key.secrets[-1]
+    verifier = Verifier(_TheKey(Found(judged, secret)), SecretFormat(), clock, None, credits_, terms)
+    decision = verifier.verify(key.id, requirement, client_address, test=True)
+    return decision, _about_key(store, clock.now(), key, secret, requirement, client_address, decision)
+
+
+class _TheKey:
+    """Finds one key, whatever is presented."""
+
+    def __init__(self, found: Found) -> None:
+        self._found = found
+
+    def find(self, text: str) -> Found:  # noqa: ARG002
+        return self._found
+
+    def state(self) -> None:
+        return None
+
+    def look_again(self) -> None:
+        pass
 
 
 def _presented(text: str | None) -> Check:
@@ -119,17 +164,14 @@ def _find(store: KeyStore, mint: Mint, text: str) -> Key | None:
 
 def _about_key(
     store: KeyStore,
-    mint: Mint,
     now: datetime,
-    key: Key,
-    text: str,
+    stated: Key,  # without its plan: what is to be changed
+    secret: Secret,
     requirement: Requirement,
     client_address: str | None,
     decision: Decision,
 ) -> list[Check]:
-    digests = mint.digester.candidates(text)
-    secret = key.find_secret(digests) or key.secrets[-1]
-    stated = store.find_by_digest(digests) or key  # without its plan: what is to be changed
+    key = decision.key or stated
     return [
         Check("known", True, f"{key.name} ({key.id}), secret {secret.number}"),
         _status(store, stated, check_status(key, secret, now), secret, now),

@@ -1,15 +1,35 @@
-"""Core: from the text a client presented to the key that has it, asked of the store each time."""
+"""Core: from the text a client presented, or from an id, to a key as it is judged, asked of the store each time."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
-from .errors import StoreError
+from .errors import KeyNotFound, StoreError
 from .keys.effective import in_force
 from .keys.held import Mint
-from .ports import CacheState, Found, KeyStore, Mistake, WritableKeyStore
+from .keys.plans import Agreed
+from .keys.record import Key
+from .ports import CacheState, Found, KeyStore, Mistake, WritableKeyStore, plans_of
 
 logger = logging.getLogger("keydesk")
+
+
+def get_in_force(store: KeyStore, key_id: str) -> Key:
+    """Return a key as its requests are judged: with what its plan and its owner put it under.
+
+    Raises:
+        KeyNotFound: No key has this id.
+        StoreUnavailable: The store does not answer, or has no such plan.
+    """
+    key, plans = store.find_key(key_id), plans_of(store)
+    if key is None:
+        raise KeyNotFound(key_id)
+    if plans is None:
+        return key
+    plan = plans.find_plan(key.plan) if key.plan else None
+    owner = plans.find_owner(key.owner) if key.owner else None
+    return in_force(replace(key, agreed=Agreed(plan, owner)))
 
 
 class StoreFinder:

@@ -690,6 +690,17 @@ class UsageStore(Protocol):
         """
         ...
 
+    def counts_of_keys(self, range_: Range, key_ids: Sequence[str]) -> dict[str, list[Usage]]:
+        """Return what was counted of each of these keys, as `counts` does of one, in one read.
+
+        Keys that sent nothing are left out. The rows of other keys are not read.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
     def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
         """Return how many requests there were within a range, and the keys that sent the most, without their records.
 
@@ -701,6 +712,15 @@ class UsageStore(Protocol):
 
     def mistakes(self, range_: Range, size: int) -> tuple[int, list[MistakeUsage]]:
         """Return how many texts were no key's within a range, and the networks most came from.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def mistake_counts(self, range_: Range) -> list[Usage]:
+        """Return how many texts were no key's within a range, in order of time and mistake.
 
         Raises:
             StoreUnavailable: The store does not answer.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from .allowances import Allowance
 from .clock import Clock
-from .errors import InvalidField, KeyNotFound, LimiterUnavailable, StoreReadOnly
+from .errors import InvalidField, LimiterUnavailable, StoreReadOnly
 from .events import QuotaRefilled
-from .keys.effective import in_force
 from .keys.limits import MAX_COUNT, Period, check_cost
-from .keys.plans import Agreed
 from .keys.record import Key, parse_actor
 from .keys.secret import shown
-from .ports import Balance, KeyStore, QuotaStore, plans_of
+from .lookup import get_in_force
+from .ports import Balance, KeyStore, QuotaStore
 from .quotas import Credits, Reservation
 from .terms import Terms
 
@@ -82,7 +81,7 @@ class QuotaDesk:
         if self._credits is None:
             raise LimiterUnavailable("this desk has no limiter; open it with keydesk.open_desk")
         if isinstance(key, str) or (key.agreed is None and (key.plan or key.owner)):  # as `get_key` returns it
-            key = self._key(key if isinstance(key, str) else key.id)
+            key = get_in_force(self._store, key if isinstance(key, str) else key.id)
         return self._credits.reserve(key, self._terms.allowances_of(key), credits_, self._clock.now())
 
     def refill(self, key_id: str, credits_: int, *, period: str = Period.TOTAL, actor: str = "python") -> QuotaBalance:
@@ -103,7 +102,7 @@ class QuotaDesk:
         """
         if not isinstance(credits_, int) or isinstance(credits_, bool) or not 1 <= credits_ <= MAX_COUNT:
             raise InvalidField("credits", f"must be a whole number from 1 to {MAX_COUNT}, not {credits_!r}")
-        actor, key, now = parse_actor(actor), self._key(key_id), self._clock.now()
+        actor, key, now = parse_actor(actor), get_in_force(self._store, key_id), self._clock.now()
         allowance = _the_one(key, self._terms.allowances_of(key), period)
         term = allowance.at(now)
         details = {
@@ -124,24 +123,8 @@ class QuotaDesk:
             StoreUnavailable: The store does not answer.
         """
         now = self._clock.now()
-        allowances = self._terms.allowances_of(self._key(key_id))
+        allowances = self._terms.allowances_of(get_in_force(self._store, key_id))
         return [_balance(each, now, self._writable().balance(each.at(now).account)) for each in allowances]
-
-    def _key(self, key_id: str) -> Key:
-        """Return a key with what it is under: its plan's quotas and its owner's are among its own.
-
-        Raises:
-            KeyNotFound: No key has this id.
-            StoreUnavailable: The store does not answer, or has no such plan.
-        """
-        key, plans = self._store.find_key(key_id), plans_of(self._store)
-        if key is None:
-            raise KeyNotFound(key_id)
-        if plans is None:
-            return key
-        plan = plans.find_plan(key.plan) if key.plan else None
-        owner = plans.find_owner(key.owner) if key.owner else None
-        return in_force(replace(key, agreed=Agreed(plan, owner)))
 
     def _writable(self) -> QuotaStore:
         if self._quotas is None:

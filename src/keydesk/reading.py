@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,8 +10,9 @@ from .clock import Clock
 from .errors import KeyNotFound
 from .events import ChainedEvent, ChainReport
 from .keys.record import Key, Status
+from .lookup import get_in_force
 from .ports import KeyFilter, KeyStore, Meter, Page, UsageStore, writable
-from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_top, parse_range
+from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_keys, check_top, parse_range
 
 
 class DeskReader:
@@ -42,6 +43,15 @@ class DeskReader:
         if key is None:
             raise KeyNotFound(key_id)
         return key
+
+    def get_in_force(self, key_id: str) -> Key:
+        """Return a key as its requests are judged: with what its plan and its owner put it under.
+
+        Raises:
+            KeyNotFound: No key has this id.
+            StoreUnavailable: The store does not answer, or has no such plan.
+        """
+        return get_in_force(self.store, key_id)
 
     def list_keys(
         self,
@@ -132,6 +142,30 @@ class DeskReader:
         self._flush()
         return UsageReport(range_, tuple(self.usage_store.counts(range_, key_id, owner)) if self.usage_store else ())
 
+    def usage_of_keys(
+        self,
+        key_ids: Iterable[str],
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        span: Span | None = None,
+    ) -> dict[str, UsageReport]:
+        """Return what `usage` does, of each of several keys, in one read. Keys that sent nothing have an empty report.
+
+        Args:
+            key_ids: Which keys; at most 1000, and at most 100,000 times the spans of the range.
+            since, until, span: See `usage`.
+
+        Raises:
+            InvalidField: The range cannot be used, or there are too many keys.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
+        wanted = check_keys(key_ids, range_)
+        self._flush()
+        found = self.usage_store.counts_of_keys(range_, wanted) if self.usage_store and wanted else {}
+        return {key_id: UsageReport(range_, tuple(found.get(key_id, ()))) for key_id in wanted}
+
     def top_keys(self, *, since: datetime | None = None, until: datetime | None = None, size: int = 10) -> TopReport:
         """Return the keys that sent the most requests, allowed or refused, with their records.
 
@@ -169,6 +203,22 @@ class DeskReader:
         self._flush()
         total, networks = self.usage_store.mistakes(range_, size) if self.usage_store else (0, [])
         return MistakeReport(range_, total, tuple(networks))
+
+    def mistake_counts(
+        self, *, since: datetime | None = None, until: datetime | None = None, span: Span | None = None
+    ) -> UsageReport:
+        """Return how many texts came that are no key's, by the minute, the hour or the day, each with its mistake.
+
+        Args:
+            since, until, span: See `usage`.
+
+        Raises:
+            InvalidField: The range cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
+        self._flush()
+        return UsageReport(range_, tuple(self.usage_store.mistake_counts(range_)) if self.usage_store else ())
 
     def _flush(self) -> None:
         if self.meter is not None:

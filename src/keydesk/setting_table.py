@@ -8,6 +8,8 @@ from typing import Any
 
 from .setting_values import (
     number_from,
+    read_admin_header,
+    read_admins,
     read_api_key,
     read_api_keys,
     read_boolean,
@@ -201,6 +203,23 @@ SETTINGS = (
         "none",
         "Proxies that the server believes when they say in `X-Forwarded-For` where a request came from, such as "
         "`10.0.0.0/8`.",
+    ),
+    Setting(
+        "KEYDESK_ADMIN_HEADER",
+        "admin_header",
+        read_admin_header,
+        "name of a header",
+        "none",
+        "The header in which a trusted proxy tells the server's administration pages whom it has signed in, such as "
+        "`X-Forwarded-Email`. The proxy has to overwrite what clients send in it.",
+    ),
+    Setting(
+        "KEYDESK_ADMINS",
+        "admins",
+        read_admins,
+        "list of names (commas in the environment)",
+        "none",
+        "Whom `KEYDESK_ADMIN_HEADER` may name: these people may do everything on the pages.",
     ),
     Setting(
         "KEYDESK_DEVELOPMENT",

@@ -15,7 +15,7 @@ from .errors import InvalidField, SettingsError
 from .keys.digest import parse_pepper
 from .keys.limits import Limit
 from .keys.networks import Networks
-from .keys.record import parse_field
+from .keys.record import parse_actor, parse_field
 from .keys.secret import MAX_SECRET_BYTES, SecretFormat, shown
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # a token of RFC 9110, of sane length
@@ -157,6 +157,33 @@ def read_trusted_proxies(value: Any) -> Networks:
     if value and not len(networks):
         raise InvalidField("trusted_proxies", "trusts every address there is; name the proxies alone")
     return networks
+
+
+def read_admin_header(value: Any) -> str | None:
+    """Return the name of the header in which a proxy says whom it has signed in, or None.
+
+    Raises:
+        InvalidField: It is no name of a header.
+    """
+    if value is None or value == "":
+        return None
+    header = _text(value, "admin_header")
+    if not _HEADER.fullmatch(header):
+        raise InvalidField("admin_header", f"is no header name: {header[:80]!r}; write for example X-Forwarded-Email")
+    return header
+
+
+def read_admins(value: Any) -> tuple[str, ...]:
+    """Return names of people, from a list of texts or one text with commas between.
+
+    Raises:
+        InvalidField: It is no list of names.
+    """
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value or (), (list, tuple)):
+        raise InvalidField("admins", f"must be a list, not {type(value).__name__}; write the names in it")
+    return tuple(parse_actor(name) for name in value or ())
 
 
 def read_api_key(value: Any) -> str | None:

@@ -49,6 +49,8 @@ class Settings:
     usage_minutes_kept: int
     usage_hours_kept: int
     trusted_proxies: Networks
+    admin_header: str | None
+    admins: tuple[str, ...]
     development: bool
     access_log: bool
     metrics_folder: str | None
@@ -104,6 +106,10 @@ def survey_settings(given: Mapping[str, Any] | Given, *, default_store: str) -> 
         problems.append(
             "KEYDESK_SERVER_KEY is not set, and the server answers nobody without; issue a key there: "
             '`keydesk issue "Name of the application" --scope keydesk:sync`'
+        )
+    if values.get("admin_header") and not len(values.get("trusted_proxies", ())):
+        problems.append(
+            "KEYDESK_ADMIN_HEADER is believed from nobody without KEYDESK_TRUSTED_PROXIES; name the proxy that sends it"
         )
     for setting in SETTINGS:
         values.setdefault(setting.field, _PREFIX_INSTEAD if setting.field == "prefix" else setting.read(None))

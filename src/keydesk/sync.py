@@ -18,7 +18,7 @@ from .keys.plans import OwnerTerms, Plan
 from .keys.record import Key
 from .keys.scopes import Scopes
 from .ports import MAX_PAGE, Balance, FeedEntry, KeyFilter, Mistake
-from .usage import KeyUsage, MistakeUsage, Range, Span, Usage
+from .usage import MAX_KEYS, KeyUsage, MistakeUsage, Range, Span, Usage
 
 PREFIX = "/v1/sync/"
 MAX_BODY_BYTES = 262_144
@@ -136,6 +136,19 @@ class Within(Struct):
     range: Range
     key_id: Text | None
     owner: Text | None
+
+
+class OfKeys(Struct):
+    """See `UsageStore.counts_of_keys`."""
+
+    range: Range
+    key_ids: Annotated[list[Text], Meta(max_length=MAX_KEYS)]
+
+
+class During(Struct):
+    """See `UsageStore.mistake_counts`."""
+
+    range: Range
 
 
 class Most(Struct):
@@ -268,6 +281,8 @@ LIST_OWNERS: Call[AfterName, list[OwnerTerms]] = Call("list-owners", AfterName, 
 NOTE_USED: Call[Used, Nothing] = Call("note-used", Used, Nothing)
 ADD_USAGE: Call[Counted, Written] = Call("add-usage", Counted, Written, most=MAX_USAGE_BODY_BYTES)
 COUNTS: Call[Within, list[Usage]] = Call("counts", Within, list[Usage])
+COUNTS_OF_KEYS: Call[OfKeys, dict[str, list[Usage]]] = Call("counts-of-keys", OfKeys, dict[str, list[Usage]])
+MISTAKE_COUNTS: Call[During, list[Usage]] = Call("mistake-counts", During, list[Usage])
 TOP_KEYS: Call[Most, TopKeys] = Call("top-keys", Most, TopKeys)
 TOP_NETWORKS: Call[Most, TopNetworks] = Call("top-networks", Most, TopNetworks)
 TAKE: Call[Take, Taken] = Call("take", Take, Taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,8 @@ OTHERS = ""  # stands for the keys or networks that no longer had a place of the
 TOP_NETWORKS = 100  # kept of each span and mistake; the rest is one row
 MAX_POINTS = 5000  # spans in one range
 MAX_TOP = 1000
+MAX_KEYS = 1000  # whose counts are read at once
+MAX_POINTS_OF_KEYS = 100_000  # spans in one range, times keys
 
 
 class Span(StrEnum):
@@ -111,7 +113,7 @@ class Usage:
 
     Attributes:
         start_at: When the span begins.
-        outcome: `allowed`, or the `Reason` why not.
+        outcome: `allowed`, or the `Reason` why not; of texts that are no key's, the mistake.
         count: How many; at least 1.
     """
 
@@ -227,6 +229,20 @@ def parse_range(
     if (end - since) / span.length > MAX_POINTS:
         raise InvalidField("since", f"is over {MAX_POINTS} {span}s before the end; ask about less, or by a longer span")
     return Range(span, since, end)
+
+
+def check_keys(key_ids: Iterable[str], range_: Range) -> list[str]:
+    """Return the keys somebody asks about at once, each once.
+
+    Raises:
+        InvalidField: They are over 1000, or over 100,000 times the spans of the range.
+    """
+    wanted = list(dict.fromkeys(key_ids))
+    if len(wanted) > MAX_KEYS:
+        raise InvalidField("key_ids", f"are {len(wanted)}; ask about at most {MAX_KEYS} keys at once")
+    if len(wanted) * -((range_.since - range_.until) // range_.span.length) > MAX_POINTS_OF_KEYS:
+        raise InvalidField("since", "is too long ago for so many keys; ask about fewer or less, or by a longer span")
+    return wanted
 
 
 def check_top(size: int) -> int:

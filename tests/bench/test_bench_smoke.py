@@ -13,6 +13,7 @@ from bench import lists
 ROOT = Path(__file__).parents[2]
 DRAWN = "1,717"  # different keys among 4,000 drawn of 2,000, the same in every run
 WRK, NGINX = shutil.which("wrk"), shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+REBAR_COUNTS = "1 key", "100 keys", "1,000 keys"
 ROWS = [
     "plain route", "string compare, valid key", "string compare, unknown key",
     "config, valid key", "config with pepper, valid key", "config, missing key", "config, unknown key of our shape",
@@ -22,6 +23,7 @@ ROWS = [
     "Flask-HTTPAuth, dict, valid key", "Flask-HTTPAuth, dict, unknown key", "Flask-HTTPAuth, SQLite, valid key",
     "Flask-HTTPAuth, SQLite, unknown key", "flask-rebar, valid key", "flask-rebar, unknown key",
     "flask-rebar, valid key, to its own plain route", "flask-rebar, unknown key, to its own plain route",
+    *(f"{name}, {count}" for name in ("keydesk.contrib.rebar", "flask-rebar") for count in REBAR_COUNTS),
     "no limits", "two limits, in memory", "two limits, in memory, 1,000 keys", "two limits, in a file of SQLite",
     "two limits, in Valkey", "Flask-Limiter, one limit, in memory", "Flask-Limiter, two limits, in memory",
     "Flask-Limiter, two limits and headers, in memory", "Flask-Limiter, two limits, in Valkey",
@@ -37,7 +39,8 @@ ROWS = [
 PROMISES = [
     "config, valid key", "SQLite, valid key", "config, missing key", "config, unknown key of our shape",
     "config, unknown key of another shape", "SQLite, missing key", "SQLite, unknown key of our shape",
-    "SQLite, unknown key of another shape", "two limits, in memory", "two limits, in a file of SQLite",
+    "SQLite, unknown key of another shape", *(f"keydesk.contrib.rebar, {count}" for count in REBAR_COUNTS),
+    "two limits, in memory", "two limits, in a file of SQLite",
     "round trips to Valkey, of a request with two limits",
     *(["requests a second with two limits in Valkey, to those of Flask-Limiter, under Granian"] if WRK else []),
     "memory of a key and limit", "memory of 2,000 keys used once, left once they are idle", "import of 2,000 keys",

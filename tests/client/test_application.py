@@ -187,6 +187,11 @@ def test_usage_arrives(site: Site, application: Desk) -> None:
     assert site.desk.get_key(issued.key.id).last_used_at == site.clock.now().replace(second=0, microsecond=0)
     assert [each.network for each in application.mistakes().networks] == ["203.0.113.0/24"]
     assert [each.key_id for each in application.top_keys().keys if each.count == 3] == [issued.key.id]
+    asked = [issued.key.id, "key_" + "0" * 28, "é"]
+    assert application.usage_of_keys(asked) == site.desk.usage_of_keys(asked)
+    assert application.usage_of_keys(asked)[issued.key.id].totals() == {ALLOWED: 3}
+    assert application.mistake_counts() == site.desk.mistake_counts()
+    assert application.mistake_counts().totals() == {"malformed": 1}
 
 
 def test_plans_and_what_is_left_of_quotas_are_read(site: Site, application: Desk) -> None:

@@ -205,6 +205,78 @@ def test_top_of_equals_is_in_order_of_ids(counted: UsageStore) -> None:
     assert [each.key_id for each in counted.top(around(), 2)[1]] == [A, B]
 
 
+def test_counts_of_several_keys(counted: UsageStore) -> None:
+    entries = {entry(START + number * MINUTE, key_id): number + 1 for number in range(3) for key_id in (A, B)}
+    counted.add(Batch({**entries, entry(START, A, "expired"): 9, entry(START, OTHERS): 5}))
+    range_ = Range(Span.MINUTE, START, START + 2 * MINUTE)
+    expected = [Usage(START, "allowed", 1), Usage(START, "expired", 9), Usage(START + MINUTE, "allowed", 2)]
+    silent = "key_" + "c" * 28
+    assert counted.counts_of_keys(range_, [B, A, silent]) == {A: expected, B: [expected[0], expected[2]]}
+    assert counted.counts_of_keys(range_, [A]) == {A: counted.counts(range_, A)}
+    assert counted.counts_of_keys(range_, []) == {}
+    assert counted.counts_of_keys(around(Span.DAY), [B]) == {B: [Usage(START.replace(hour=0), "allowed", 6)]}
+
+
+def test_counts_of_several_odd_ids(counted: UsageStore) -> None:
+    counted.add(Batch({entry(START): 1}))
+    odd = ["x", A.upper(), A + "\n", "key_\0" + "a" * 27, "é", "' OR 1=1 --", "\ud800"]
+    assert counted.counts_of_keys(around(), odd) == {}
+    assert list(counted.counts_of_keys(around(), [*odd, A])) == [A]
+
+
+def test_counts_of_as_many_keys_as_fit_on_a_page(counted: UsageStore) -> None:
+    ids = [f"key_{number:028x}" for number in range(1000)]
+    counted.add(Batch({entry(START - hours * HOUR, key_id): 1 for hours in (0, 1, 35) for key_id in ids}))
+    found = counted.counts_of_keys(Range(Span.HOUR, START - 36 * HOUR, START + HOUR), ids)
+    assert set(found) == set(ids)
+    assert {tuple(each) for each in found.values()} == {
+        (Usage(START - 35 * HOUR, "allowed", 1), Usage(START - HOUR, "allowed", 1), Usage(START, "allowed", 1))
+    }
+
+
+def test_counts_of_several_keys_reads_no_rows_of_others(database: SqlStore) -> None:
+    """One search for each key and hour, by the primary key."""
+    ids = [f"key_{number:028x}" for number in range(2000)]
+    database.usage.add(Batch({entry(START - hours * HOUR, key_id): 1 for hours in range(5) for key_id in ids}))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "keydesk_usage" in statement:
+            asked.append((statement, parameters))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        database.usage.counts_of_keys(Range(Span.HOUR, START - 3 * HOUR, START), ids[:20])
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    ((statement, parameters),) = asked
+    with database.engine.connect() as connection:
+        analyze = {"mysql": "ANALYZE TABLE keydesk_usage", "mariadb": "ANALYZE TABLE keydesk_usage"}
+        connection.exec_driver_sql(analyze.get(connection.dialect.name, "ANALYZE keydesk_usage"))
+        explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+        plan = str(connection.exec_driver_sql(explain + statement, parameters).all())
+    wanted = {
+        "sqlite": "SEARCH keydesk_usage USING PRIMARY KEY (span=? AND start_at=? AND key_id=?)",
+        "postgresql": "pk_keydesk_usage",
+    }
+    assert wanted.get(database.engine.dialect.name, "'range'") in plan
+
+
+def test_mistake_counts(counted: UsageStore) -> None:
+    made = {entry(START, "unknown", f"10.0.{place}.0/24"): 2 for place in range(3)}
+    made |= {entry(START, "malformed", "unknown"): 1, entry(START + MINUTE, "unknown", OTHERS): 4}
+    counted.add(Batch({entry(START): 7}, made))
+    expected = [
+        Usage(START, "malformed", 1),
+        Usage(START, "unknown", 6),
+        Usage(START + MINUTE, "unknown", 4),
+    ]
+    assert counted.mistake_counts(around()) == expected
+    assert counted.mistake_counts(Range(Span.MINUTE, START, START + MINUTE)) == expected[:2]
+    assert counted.mistake_counts(around(Span.HOUR)) == [Usage(START, "malformed", 1), Usage(START, "unknown", 10)]
+    assert counted.mistake_counts(Range(Span.MINUTE, START + HOUR, START + DAY)) == []
+
+
 # When keys were last used
 
 

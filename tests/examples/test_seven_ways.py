@@ -237,6 +237,29 @@ def test_import_keys_app_and_config_keys_work_without_a_database() -> None:
     assert desk.verify("0b6b1c1e-6a55-4a0e-9a43-0a4a6a7ff1f5", scopes=["orders:write"]).allowed
 
 
+# Inside flask-rebar
+
+
+def test_rebar_takes_keys_of_the_environment_and_of_a_desk(load: Load, tmp_path: Path) -> None:
+    secret_of_metrics = "f3b0c442-98fc-4c14-9afb-f4c8996fb924"
+    module = load("with_rebar.py", METRICS_KEY=secret_of_metrics, FLASK_KEYDESK_STORE=f"sqlite:///{tmp_path}/keys.db")
+    app = module.app
+    _, reader = issue(app, "Reader")
+    _, writer = issue(app, "Writer", "--scope", "orders:write")
+    assert get(app, "/orders", reader) == (200, {"orders": [], "for": "Reader"})
+    client = app.test_client()
+    added = [client.post("/orders", headers={"X-API-Key": key}).status_code for key in (reader, writer)]
+    assert added == [403, 201]
+    by_metrics = client.get("/metrics", headers={"X-Metrics-Key": secret_of_metrics})
+    assert by_metrics.get_json() == {"orders": 0, "for": "prometheus"}
+    assert get(app, "/metrics", reader) == (200, {"orders": 0, "for": "Reader"})
+    status, body = get(app, "/orders", secret_of_metrics)
+    assert isinstance(body, dict)
+    assert (status, body["rebar_error_code"]) == (401, "invalid_auth_token")
+    document = client.get("/swagger").get_json()
+    assert document["paths"]["/orders"]["post"]["security"] == [{"apiKey": ["orders:write"]}]
+
+
 # Behind a gateway; tests/server/test_gateways.py puts real ones before it
 
 
@@ -250,7 +273,7 @@ def test_backend_reads_who_calls(load: Load) -> None:
 # The walk
 
 
-def test_demo_walks_and_prints_no_secret(tmp_path: Path) -> None:
+def test_demo_walks_and_ends_with_the_pages_and_the_key_to_them(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "demo.py")],
         cwd=tmp_path,
@@ -263,7 +286,9 @@ def test_demo_walks_and_prints_no_secret(tmp_path: Path) -> None:
     assert done.stderr == ""
     answers = re.findall(r"< (\d{3}) ", done.stdout)
     assert answers == ["401", "200", "403", "403", "200", "200", "401"]
-    assert not re.search(r"kd_live_\w{38}", done.stdout)
+    walk, _, pages = done.stdout.partition("\nThe pages for all this: http://localhost:")
+    assert not re.search(r"kd_live_\w{38}", walk)
+    assert re.match(r"\d+/admin/   sign in with kd_live_\w{38}\n", pages)
 
 
 def test_demo_serves_on_another_port_where_its_own_is_taken(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

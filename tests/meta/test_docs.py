@@ -37,8 +37,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 # Writes the variables that later commands of a page may use.
 KEEP = """for name in ${!KEYDESK_@} ${!FLASK_@} KEY ID OLD NEW SECRET; do
 [ -z "${!name+set}" ] || printf 'export %s=%q\\n' "$name" "${!name}"; done"""
-# Where programs of the docs listen: a Flask application, a gateway, Keydesk's server.
-DOCUMENTED_PORTS = ("5000", "8000", "8080")
+# Where programs of the docs listen: a Flask application, a gateway, Keydesk's server, a second one.
+DOCUMENTED_PORTS = ("5000", "8000", "8080", "8081")
 PORT = re.compile(rf"\b(?:{'|'.join(DOCUMENTED_PORTS)})\b")
 NEEDED = {"nginx": "nginx-light", "caddy": "caddy", "haproxy": "haproxy"}  # programs of Debian's that pages start
 BLOCK = re.compile(r"^```(\w*)[ ]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -21,6 +21,8 @@ ALLOWED = {
     "keydesk.web.credentials": set(),
     "keydesk.stores.memory": set(),
     "keydesk.flask": {"flask", "werkzeug", "click", "blinker", "jinja2"},
+    "keydesk.contrib": set(),
+    "keydesk.contrib.rebar": {"flask", "werkzeug", "click", "blinker", "jinja2"},
     "keydesk.stores.sql": {"sqlalchemy"},
     "keydesk.cli": {"click", "rich", "yaml"},
 }
@@ -59,9 +61,10 @@ def test_no_import_of_ours_for_types_only() -> None:
 
 def test_public_names_are_there() -> None:
     import keydesk
+    import keydesk.contrib.rebar
     import keydesk.flask
     import keydesk.testing
 
-    for module in (keydesk, keydesk.flask, keydesk.testing):
+    for module in (keydesk, keydesk.contrib.rebar, keydesk.flask, keydesk.testing):
         for name in module.__all__:
             assert hasattr(module, name), name

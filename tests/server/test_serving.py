@@ -162,3 +162,19 @@ def test_server_that_is_tried_out_makes_what_is_missing(tmp_path: Path) -> None:
     with served(tmp_path, settings) as server:
         assert "kd_live_" not in server.log.read_text()
         assert server.status("/v1/keys", secrets[0]) == 200
+
+
+def test_server_begins_with_made_up_keys(tmp_path: Path) -> None:
+    """The second start with them is refused; without, it serves what is there."""
+    settings = {"KEYDESK_STORE": f"sqlite:///{tmp_path / 'new.db'}"}
+    with served(tmp_path, settings, "--demo", "--workers", "2") as server:
+        said = server.log.read_text()
+        assert "12 owners, 4 plans" in said
+        assert f"{server.url}/admin/" in said
+        (secret,) = re.findall(r"^kd_live_\w+$", said, re.MULTILINE)
+        with urlopen(Request(f"{server.url}/v1/keys", headers={"X-API-Key": secret}), timeout=10) as answer:
+            assert "Bookshop frontend" in answer.read().decode()
+    refused = _refused({**settings, "KEYDESK_DEVELOPMENT": "1"}, "--demo", "--port", str(free_port()))
+    assert "the store is not empty" in refused
+    with served(tmp_path, settings) as server:
+        assert server.status("/v1/keys", secret) == 200

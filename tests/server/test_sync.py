@@ -78,6 +78,7 @@ LATER = "2026-01-01T12:06:00+00:00"  # than the clock of these tests, by more th
 LONG = {"span": "minute", "since": "0001-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
 OVER = {"span": "minute", "since": "2025-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
 NAIVE = {"span": "day", "since": "2025-12-01T00:00:00", "until": "2026-01-01T00:00:00"}
+DAYS = {"span": "day", "since": "2025-12-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
 ACCOUNT = [f"key:{KEY}", "day", "UTC", MINUTE]
 CLAIM = ["5/minute", "{k}k", 5, 60]
 REFUSED = [
@@ -98,10 +99,13 @@ REFUSED = [
     (sync.NOTE_USED, {"used": {KEY: LATER}}),
     (sync.NOTE_USED, {"used": {KEY: "0001-01-01T00:00:00+05:00"}}),
     *(
-        (call, {"range": range_, "key_id": None, "owner": None, "size": 5})
+        (call, {"range": range_, "key_id": None, "owner": None, "size": 5, "key_ids": [KEY]})
         for range_ in (LONG, OVER, NAIVE)
-        for call in (sync.COUNTS, sync.TOP_KEYS, sync.TOP_NETWORKS)
+        for call in (sync.COUNTS, sync.TOP_KEYS, sync.TOP_NETWORKS, sync.COUNTS_OF_KEYS, sync.MISTAKE_COUNTS)
     ),
+    (sync.COUNTS_OF_KEYS, {"range": DAYS, "key_ids": [KEY] * 1001}),
+    (sync.COUNTS_OF_KEYS, {"range": DAYS | {"span": "hour"}, "key_ids": [f"key_{n:028x}" for n in range(200)]}),
+    (sync.COUNTS_OF_KEYS, {"range": DAYS, "key_ids": ["x" * 211]}),
     (sync.ADD_USAGE, {"keys": [["minute", LATER, KEY, "allowed", 1]], "mistakes": []}),
     (sync.ADD_USAGE, {"keys": [["hour", "2026-01-01T12:00:00+05:30", KEY, "allowed", 1]], "mistakes": []}),
     (sync.ADD_USAGE, {"keys": [["day", "9999-12-31T00:00:00-05:00", KEY, "allowed", 1]], "mistakes": []}),

@@ -12,11 +12,12 @@ from rich.table import Table
 from ..desk import Desk
 from ..keys.record import Key, Status
 from ..ports import MAX_PAGE, Page
+from ..standing import standing_of
 from .command import command
 from .context import Run
 from .presence import existing_desk
 from .showing import key_json, key_table, keys_table
-from .standing import add_standing, standing_json, standing_of
+from .standing import add_standing, standing_json
 from .types import Duration
 from .using import note_unshared
 

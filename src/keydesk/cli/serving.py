@@ -16,6 +16,7 @@ from ..ports import WritableKeyStore
 from ..settings import problems_of_server
 from .command import command
 from .context import Run
+from .demo_life import fill
 from .issuing import find_administrator, make_administrator
 from .presence import existing_desk
 
@@ -58,7 +59,7 @@ LOGGING = {
 
 @command(
     "serve",
-    examples=("keydesk serve", "keydesk serve --host 0.0.0.0 --port 80 --workers 4"),
+    examples=("keydesk serve", "keydesk serve --host 0.0.0.0 --port 80 --workers 4", "keydesk serve --demo"),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True, help="The port to listen at.")
@@ -69,7 +70,13 @@ LOGGING = {
     show_default=True,
     help="How many processes; about as many as there are processors.",
 )
-def serve(run: Run, host: str, port: int, workers: int) -> None:
+@click.option(
+    "--demo",
+    is_flag=True,
+    help="Fill the empty store with made-up keys and two weeks of requests first, to look at. Only with "
+    "KEYDESK_DEVELOPMENT=true.",
+)
+def serve(run: Run, host: str, port: int, workers: int, demo: bool) -> None:
     """Run the server: forward-auth for gateways, verification and management over HTTP.
 
     It stops on SIGTERM and Ctrl-C, after the requests that are under way, and writes down what it counted.
@@ -89,10 +96,12 @@ def serve(run: Run, host: str, port: int, workers: int) -> None:
     settings = run.read_settings()
     if problems := problems_of_server(settings):
         run.refuse(str(SettingsError(problems)))
+    address = _free_address(run, host, port)  # before anything is written
+    if demo:
+        fill(run)
     if settings.development:
         _make_what_is_missing(run)
     _look_at_store(run, settings.store, workers)
-    address = _free_address(run, host, port)
     with TemporaryDirectory(prefix="keydesk-metrics-") as folder:
         if settings.metrics_folder is None:
             # The workers inherit it: whichever is asked for metrics tells what all have counted.
@@ -202,6 +211,7 @@ def _how_to_call(host: str, port: int) -> RenderableType:
         f"Keydesk serves at {url}\n"
         f"  As a gateway does:  curl -i -H 'X-API-Key: YOUR-KEY' {url}/authz/forwarded\n"
         f"  Manage keys:        curl -H 'X-API-Key: YOUR-KEY' {url}/v1/keys\n"
+        f"  In a browser:       {url}/admin/\n"
         f"  What there is:      {url}/docs\n"
         f"  How it is:          {url}/readyz and {url}/metrics\n"
         "Ctrl-C stops it."

@@ -265,6 +265,15 @@ class ServerUsage:
         """
         return self._connection.ask(sync.COUNTS, sync.Within(range_, key_id, owner), again=True, of_people=True)
 
+    def counts_of_keys(self, range_: Range, key_ids: Sequence[str]) -> dict[str, list[Usage]]:
+        """See `UsageStore.counts_of_keys`.
+
+        Raises:
+            StoreUnavailable: The server does not answer, or this application may not read counts.
+        """
+        possible = [key_id for key_id in key_ids if _KEY_ID.fullmatch(key_id)]
+        return self._connection.ask(sync.COUNTS_OF_KEYS, sync.OfKeys(range_, possible), again=True, of_people=True)
+
     def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
         """See `UsageStore.top`.
 
@@ -282,6 +291,14 @@ class ServerUsage:
         """
         found = self._connection.ask(sync.TOP_NETWORKS, sync.Most(range_, size), again=True, of_people=True)
         return found.total, found.networks
+
+    def mistake_counts(self, range_: Range) -> list[Usage]:
+        """See `UsageStore.mistake_counts`.
+
+        Raises:
+            StoreUnavailable: The server does not answer, or this application may not read counts.
+        """
+        return self._connection.ask(sync.MISTAKE_COUNTS, sync.During(range_), again=True, of_people=True)
 
     def forget(self, span: Span, before: datetime) -> bool:  # noqa: ARG002
         """See `UsageStore.forget`. The server does that, by its own settings."""

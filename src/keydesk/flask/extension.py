@@ -95,7 +95,7 @@ class Keydesk:
         Raises:
             RuntimeError: There is no current application, or `init_app` was not called on it.
         """
-        return _guard().desk
+        return find_guard().desk
 
     def require(self, *scopes: str, any_of: Iterable[str] = (), cost: int = 1) -> Callable[[V], V]:
         """Return a decorator that lets only callers with a key into a view. It stands below `@app.route`.
@@ -146,7 +146,7 @@ class Keydesk:
             InvalidField: The number is out of range.
             RuntimeError: There is no key on this request.
         """
-        return _guard().reserve(credits_)
+        return find_guard().reserve(credits_)
 
     def optional(self, view: V) -> V:
         """Let callers without a key into a view too. A wrong key is still refused; `current_key` is there or falsy."""
@@ -176,7 +176,7 @@ class Keydesk:
             endpoint = real_request().endpoint
             if endpoint is None:  # no view is there, so Flask answers 404 or 405
                 return None
-            guard = _guard()
+            guard = find_guard()
             view = guard.app.view_functions[endpoint]
             access = joined.get(view)
             if access is None:
@@ -187,7 +187,12 @@ class Keydesk:
         target.before_request(check)
 
 
-def _guard() -> Guard:
+def find_guard() -> Guard:
+    """Return the guard of the current application.
+
+    Raises:
+        RuntimeError: There is no current application, or `init_app` was not called on it.
+    """
     guard = real_app().extensions.get(NAME)
     if guard is None:
         raise RuntimeError("Keydesk does not know this application. Call keys.init_app(app) first.")
@@ -219,7 +224,7 @@ def _guarding(access: Access) -> Callable[[V], V]:
 def _guarded(view: Callable[..., Any], access: Access) -> Callable[..., Any]:
     @functools.wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        refusal = _guard().check(access)
+        refusal = find_guard().check(access)
         return view(*args, **kwargs) if refusal is None else refusal
 
     return guarded
@@ -228,7 +233,7 @@ def _guarded(view: Callable[..., Any], access: Access) -> Callable[..., Any]:
 def _guarded_async(view: Callable[..., Any], access: Access) -> Callable[..., Any]:
     @functools.wraps(view)
     async def guarded(*args: Any, **kwargs: Any) -> Any:
-        refusal = _guard().check(access)
+        refusal = find_guard().check(access)
         return await view(*args, **kwargs) if refusal is None else refusal
 
     return guarded

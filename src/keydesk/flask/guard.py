@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flask import Flask, Request, Response, after_this_request
@@ -17,7 +18,7 @@ from ..terms import ViewLimits
 from ..verifier import MISSING
 from ..web.credentials import CredentialReader
 from ..web.refusals import log_refusal
-from ..web.responses import Answers, expiry_notice, rate_limit_headers
+from ..web.responses import Answer, Answers, expiry_notice, rate_limit_headers
 from .access import Access, access_of
 from .current import find_allowed, real_request, set_allowed
 from .exceptions import EXCEPTIONS, AccessDenied, LimitExceeded, StoreUnavailable, response_of
@@ -52,9 +53,29 @@ class Guard:
         request = real_request()
         if request.method == "OPTIONS" and not self.settings.protect_options:
             return self._options(request, access)
-        return self._check(request, access)
+        denied = self._decide(request, access)
+        return None if denied is None else self._refuse(request, denied)
 
-    def _check(self, request: Request, access: Access) -> Response | None:
+    def demand(self, access: Access, exceptions: Mapping[Reason, type[AccessDenied]]) -> None:
+        """Return where the caller of this request may pass. For other extensions, which are told by an exception.
+
+        Args:
+            access: What is asked of the caller.
+            exceptions: What to raise, for each reason; its handler shapes status and body, the headers are put back.
+
+        Raises:
+            AccessDenied: Refused.
+            RuntimeError: A decorator hides the limits of the view from the guard around it.
+        """
+        request = real_request()
+        denied = self._decide(request, access)
+        if denied is not None:
+            answer, exception = self._report(request, denied), exceptions[denied.reason]
+            _keep_headers(answer)
+            raise exception(denied, answer)
+
+    def _decide(self, request: Request, access: Access) -> Denied | None:
+        """Return why the caller of this request may not pass; None, and `current_key` is set, where they may."""
         decision: Decision
         earlier = find_allowed(request)
         if earlier is not None:  # a guard within a guard asks for more scopes of the same caller
@@ -73,7 +94,7 @@ class Guard:
             else:
                 decision = presented
         if isinstance(decision, Denied):
-            return self._refuse(request, decision)
+            return decision
         if earlier is None:
             self._accept(request, decision)
             if access.limits:
@@ -113,6 +134,10 @@ class Guard:
             return self.app.make_default_options_response()
         return self._check(request, access)
 
+    def _check(self, request: Request, access: Access) -> Response | None:
+        denied = self._decide(request, access)
+        return None if denied is None else self._refuse(request, denied)
+
     def _accept(self, request: Request, decision: Allowed) -> None:
         set_allowed(request, decision)
         if key_accepted.receivers:
@@ -125,17 +150,18 @@ class Guard:
                 _add_headers((notice,))
 
     def _refuse(self, request: Request, denied: Denied) -> Response:
-        answer = self.answers.answer(denied)
+        answer, exception = self._report(request, denied), EXCEPTIONS[denied.reason]
+        if self._is_handled(request, exception):
+            _keep_headers(answer)
+            raise exception(denied, answer)
+        return response_of(answer)
+
+    def _report(self, request: Request, denied: Denied) -> Answer:
+        """Write down a refusal, tell who listens, and return what is answered."""
         log_refusal(denied, request.remote_addr, request.endpoint)
         if key_denied.receivers:
             key_denied.send(self.app, decision=denied)
-        exception = EXCEPTIONS[denied.reason]
-        if self._is_handled(request, exception):
-            # A handler shapes status and body; the challenge a 401 must have (RFC 9110) is put back if it drops it.
-            about_body = ("Content-Type", "Content-Length")
-            _add_headers(tuple(h for h in answer.headers if h[0] not in about_body), status=answer.status)
-            raise exception(denied, answer)
-        return response_of(answer)
+        return self.answers.answer(denied)
 
     def reserve(self, credits_: int) -> Reservation:
         """Take credits from the quotas of the key of this request.
@@ -160,10 +186,7 @@ class Guard:
             if not getattr(error, "logged", False):
                 logger.error("Keydesk cannot take credits: %s", error)
             denied, exception = Denied(Reason.UNAVAILABLE, allowed.key, allowed.secret.hint), StoreUnavailable
-        log_refusal(denied, request.remote_addr, request.endpoint)
-        if key_denied.receivers:
-            key_denied.send(self.app, decision=denied)
-        raise exception(denied, self.answers.answer(denied))
+        raise exception(denied, self._report(request, denied))
 
     def _is_handled(self, request: Request, exception: type[AccessDenied]) -> bool:
         """Return whether an error handler of the application would take this exception.
@@ -200,6 +223,15 @@ class Guard:
             return None
         access = access_of(self.app.view_functions.get(rule.endpoint))
         return None if access is None or access.public else self._check(request, access)
+
+
+def _keep_headers(answer: Answer) -> None:
+    """Put back what a handler, which shapes status and body, drops of the headers of an answer.
+
+    Among them is the challenge a 401 must have (RFC 9110).
+    """
+    about_body = ("Content-Type", "Content-Length")
+    _add_headers(tuple(h for h in answer.headers if h[0] not in about_body), status=answer.status)
 
 
 def _add_headers(headers: tuple[tuple[str, str], ...], *, status: int | None = None) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import TypeAlias
 
 from ..keys.record import Key
@@ -82,6 +83,17 @@ class MemoryUsage:
                 sums[start_at, outcome] += count
         return [Usage(*at, count) for at, count in sorted(sums.items())]
 
+    def counts_of_keys(self, range_: Range, key_ids: Sequence[str]) -> dict[str, list[Usage]]:
+        """See `UsageStore.counts_of_keys`."""
+        found: dict[str, list[Usage]] = {}
+        asked = set(key_ids)
+        with self._lock:
+            for start_at, counts in sorted(self._within(self._keys, range_), key=itemgetter(0)):
+                for (key_id, outcome), count in sorted(counts.items()):
+                    if key_id in asked:
+                        found.setdefault(key_id, []).append(Usage(start_at, outcome, count))
+        return found
+
     def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
         """See `UsageStore.top`."""
         sent: Counter[str] = Counter()
@@ -102,6 +114,15 @@ class MemoryUsage:
                 made.update(counts)
         first = sorted(made, key=lambda entry: (-made[entry], entry))[:size]
         return made.total(), [MistakeUsage(*entry, made[entry]) for entry in first]
+
+    def mistake_counts(self, range_: Range) -> list[Usage]:
+        """See `UsageStore.mistake_counts`."""
+        sums: Counter[tuple[datetime, str]] = Counter()
+        with self._lock:
+            for start_at, counts in self._within(self._mistakes, range_):
+                for (mistake, _), count in counts.items():
+                    sums[start_at, mistake] += count
+        return [Usage(*at, count) for at, count in sorted(sums.items())]
 
     def forget(self, span: Span, before: datetime) -> bool:
         """See `UsageStore.forget`. It is quick here: there is never more to do."""

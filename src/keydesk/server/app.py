@@ -22,6 +22,7 @@ from ..usage import ALLOWED
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers, problem_answer
 from .access_log import KEY_ID, AccessLog
+from .admin import PERSON, make_admin
 from .authz import ForwardAuth
 from .bodies import Bodies
 from .deciding import Decider
@@ -82,6 +83,10 @@ class Server:
         key_accepted.connect(self._note_accepted, self._management)
         key_denied.connect(self._note_denied, self._management)
         self._elsewhere: Place = ("management", self._manage)
+        self._admin = make_admin(desk, settings)
+        self._pages: Place = ("pages", self._administer)
+        header = settings.admin_header
+        self._admin_variable = header and "HTTP_" + header.upper().replace("-", "_")
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
@@ -89,7 +94,11 @@ class Server:
         path = environ["PATH_INFO"]
         place = self._by_path.get(path)
         if place is None:
-            place = self._envoy if path.startswith("/authz/envoy/") else self._elsewhere
+            place = self._elsewhere
+            if path.startswith("/authz/envoy/"):
+                place = self._envoy
+            elif path == "/admin" or path.startswith("/admin/"):
+                place = self._pages
         door, application = place
         log = self._log
         if log is not None:
@@ -114,6 +123,13 @@ class Server:
     def _manage(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ["REMOTE_ADDR"] = self._addresses.of(environ) or ""  # where Flask looks for the address of the client
         return self._management.wsgi_app(environ, start_response)
+
+    def _administer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        variable = self._admin_variable
+        if variable and self._addresses.trusts(environ.get("REMOTE_ADDR")):
+            environ[PERSON] = environ.get(variable)
+        environ["REMOTE_ADDR"] = self._addresses.of(environ) or ""
+        return self._admin.wsgi_app(environ, start_response)
 
     def _note_accepted(self, _: Flask, decision: Allowed) -> None:
         self._metrics.count(ALLOWED)

@@ -25,7 +25,7 @@ from ..forks import at_fork
 from ..usage import ALLOWED
 
 OUTCOMES = (ALLOWED, *(reason.value for reason in Reason))
-DOORS = ("authz", "verify", "sync", "leaks", "management", "operation")
+DOORS = ("authz", "verify", "sync", "leaks", "management", "pages", "operation")
 # Seconds. A known key takes microseconds, a database that hangs two seconds.
 BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 

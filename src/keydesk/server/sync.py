@@ -28,7 +28,7 @@ from ..keys.record import Key, as_utc, parse_field
 from ..keys.scopes import Requirement, requirement_of
 from ..ports import Balance, FeedEntry, QuotaStore, RemoteKeyStore, UsageStore
 from ..quotas import ACTOR
-from ..usage import MAX_POINTS, OTHERS, Batch, Entry, Range, Span, Usage
+from ..usage import MAX_POINTS, OTHERS, Batch, Entry, Range, Span, Usage, check_keys
 from ..web.responses import Answer, Answers, problem_answer
 from .deciding import Decider
 from .messages import answer_post, encoded_answer, read_body, require_json
@@ -91,6 +91,8 @@ class Sync:
         self._put(sync.FIND_OWNER, self._find_owner, _READER_OF_KEYS)
         self._put(sync.LIST_OWNERS, self._list_owners, _READER_OF_KEYS)
         self._put(sync.COUNTS, self._counts, _READER_OF_USAGE)
+        self._put(sync.COUNTS_OF_KEYS, self._counts_of_keys, _READER_OF_USAGE)
+        self._put(sync.MISTAKE_COUNTS, self._mistake_counts, _READER_OF_USAGE)
         self._put(sync.TOP_KEYS, self._top_keys, _READER_OF_USAGE)
         self._put(sync.TOP_NETWORKS, self._top_networks, _READER_OF_USAGE)
 
@@ -235,6 +237,13 @@ class Sync:
 
     def _counts(self, asked: sync.Within) -> list[Usage]:
         return self._usage().counts(_checked_range(asked.range), asked.key_id, asked.owner)
+
+    def _counts_of_keys(self, asked: sync.OfKeys) -> dict[str, list[Usage]]:
+        range_ = _checked_range(asked.range)
+        return self._usage().counts_of_keys(range_, check_keys(asked.key_ids, range_))
+
+    def _mistake_counts(self, asked: sync.During) -> list[Usage]:
+        return self._usage().mistake_counts(_checked_range(asked.range))
 
     def _top_keys(self, asked: sync.Most) -> sync.TopKeys:
         return sync.TopKeys(*self._usage().top(_checked_range(asked.range), asked.size))

@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, Table, case, delete, func, null, or_, select, update
+from sqlalchemy import Engine, Select, Table, case, column, delete, func, null, or_, select, true, update, values
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
 from ..usage import (
     ALLOWED,
+    MAX_KEYS,
     OTHERS,
     TOP_NETWORKS,
     Batch,
@@ -31,13 +32,14 @@ from ..usage import (
 from .bulk import BulkAdd, moments_of
 from .engines import answering, transaction, writing
 from .paging import KEY_ID
-from .schema import keys, mistakes, usage
+from .schema import Moment, keys, mistakes, usage
 from .statements import exactly
 
 logger = logging.getLogger("keydesk")
 
 _IDS_AT_ONCE = 1000
 _FORGOTTEN_AT_ONCE = 5000
+_SEARCHES_AT_ONCE = 10_000  # asked for more, MariaDB reads the hours of all keys
 _NOT_COMMITTED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 
 
@@ -177,6 +179,22 @@ class SqlUsage:
             return []
         return [Usage(start_at, outcome, int(count)) for start_at, outcome, count in self._all(wanted)]
 
+    def counts_of_keys(self, range_: Range, key_ids: Sequence[str]) -> dict[str, list[Usage]]:
+        """See `UsageStore.counts_of_keys`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        possible = [key_id for key_id in key_ids if KEY_ID.fullmatch(key_id)]
+        starts, found = range_.starts(), defaultdict[str, list[Usage]](list)
+        most = _SEARCHES_AT_ONCE // len(starts) + 1 if self._engine.dialect.name in ("mysql", "mariadb") else MAX_KEYS
+        for place in range(0, len(possible), most):
+            wanted = _of_keys(range_.span, starts, possible[place : place + most], self._engine.dialect.name)
+            for key_id, start_at, outcome, count in self._all(wanted):
+                found[key_id].append(Usage(start_at, outcome, count))
+        return dict(found)
+
     def top(self, range_: Range, size: int) -> tuple[int, list[KeyUsage]]:
         """See `UsageStore.top`.
 
@@ -207,6 +225,17 @@ class SqlUsage:
         whole = self._all(select(number).where(*within)) if len(found) == size else []
         made = [MistakeUsage(mistake, network, int(count)) for mistake, network, count in found]
         return int(whole[0][0] or 0) if whole else sum(each.count for each in made), made
+
+    def mistake_counts(self, range_: Range) -> list[Usage]:
+        """See `UsageStore.mistake_counts`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        number, columns = func.sum(mistakes.c["count"]), (mistakes.c.start_at, mistakes.c.mistake)
+        wanted = select(*columns, number).where(*_within(mistakes, range_)).group_by(*columns).having(number > 0)
+        return [Usage(start_at, made, int(count)) for start_at, made, count in self._all(wanted.order_by(*columns))]
 
     def _all(self, wanted: Select[Any]) -> Sequence[Any]:
         if not self._prepare():
@@ -239,6 +268,18 @@ def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
 
 def _within(table: Table, range_: Range) -> tuple[Any, ...]:
     return table.c.span == range_.span, table.c.start_at >= range_.since, table.c.start_at < range_.until
+
+
+def _of_keys(span: Span, starts: Sequence[datetime], key_ids: Sequence[str], dialect: str) -> Select[Any]:
+    """Return what reads the counts of several keys by one search for each span and key."""
+    columns = usage.c.key_id, usage.c.start_at, usage.c.outcome
+    wanted = select(*columns, usage.c["count"]).where(usage.c.span == span, usage.c.key_id.in_(key_ids))
+    if dialect != "postgresql":
+        return wanted.where(usage.c.start_at.in_(starts)).order_by(*columns)
+    # PostgreSQL takes so many searches for dearer than reading the whole table. By one span after the other, it cannot.
+    each = values(column("start_at", Moment), name="starts").data([(start_at,) for start_at in starts])
+    found = wanted.where(usage.c.start_at == each.c.start_at).offset(0).lateral("found")
+    return select(found).select_from(each.join(found, true())).order_by(*list(found.c)[:3])
 
 
 def _many(connection: Connection, group: tuple[Span, datetime, str]) -> bool:

@@ -497,6 +497,41 @@ def test_desk_usage(desk: Desk, clock: ManualClock) -> None:
     assert desk.usage(since=START - HOUR).totals() == {"allowed": 3, "scope_denied": 1}
 
 
+def test_desk_usage_of_several_keys(desk: Desk) -> None:
+    first, silent = desk.issue(name="first"), desk.issue(name="silent")
+    for _ in range(3):
+        desk.verify(first.secret)
+    since = START - 36 * HOUR
+    reports = desk.usage_of_keys([silent.key.id, first.key.id, first.key.id, "key_"], since=since)
+    assert list(reports) == [silent.key.id, first.key.id, "key_"]
+    assert reports[first.key.id] == desk.usage(first.key.id, since=since)
+    assert reports[silent.key.id] == desk.usage(silent.key.id, since=since)
+    assert desk.usage_of_keys([]) == {}
+
+
+def test_desk_usage_of_too_many_keys(desk: Desk) -> None:
+    ids = [f"key_{number:028x}" for number in range(1001)]
+    assert len(desk.usage_of_keys(ids[:1000], since=START - 36 * HOUR)) == 1000
+    with pytest.raises(InvalidField, match="1000"):
+        desk.usage_of_keys(ids)
+    with pytest.raises(InvalidField, match="so many"):
+        desk.usage_of_keys(ids[:1000], since=START - 101 * HOUR, span=Span.HOUR)
+
+
+def test_desk_mistake_counts(desk: Desk, clock: ManualClock) -> None:
+    desk.verify("nobody", client_address="192.0.2.1")
+    clock.advance(HOUR)
+    for _ in range(2):
+        desk.verify("nobody", client_address="198.51.100.1")
+    report = desk.mistake_counts()
+    assert [(each.start_at, each.outcome, each.count) for each in report.counts] == [
+        (START, "unknown", 1),
+        (START + HOUR, "unknown", 2),
+    ]
+    assert report.range == desk.usage().range
+    assert report.totals() == {"unknown": 3}
+
+
 def test_desk_usage_span_that_fits(desk: Desk) -> None:
     for back, span in (
         (HOUR, "minute"),
@@ -571,6 +606,7 @@ def test_desk_without_a_meter_counts_nothing(desk: Desk, clock: ManualClock) -> 
     other = Desk(store=desk.store, mint=desk.mint, clock=clock)
     other.verify("nobody")
     assert other.usage().counts == other.top_keys().keys == other.mistakes().networks == ()
+    assert other.mistake_counts().counts == other.usage_of_keys(["key_"])["key_"].counts == ()
 
 
 def test_explain_counts_nothing(desk: Desk) -> None:
