@@ -97,6 +97,22 @@ def test_session_ends_when_nobody_uses_it(admin: Browser, clock: ManualClock) ->
     assert admin.get("/admin/keys").status_code == 303
 
 
+def test_log_of_the_server_names_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "keydesk.access")
+    settings = {"KEYDESK_STORE": f"sqlite:///{tmp_path / 'k.db'}", "KEYDESK_PEPPER": PEPPER, "KEYDESK_ACCESS_LOG": "1"}
+    server = create_app(settings)
+    server.desk.store.upgrade()  # type: ignore[attr-defined]
+    issued = server.desk.issue(name="Ada", scopes=["keydesk:*"])
+    browser = Browser(server)
+    browser.sign_in(issued.secret)
+    browser.get("/admin/keys?text=private")
+    last = caplog.messages[-1]
+    assert f'"key": "{issued.key.id}"' in last
+    assert '"path": "/admin/keys"' in last
+    assert "private" not in last
+    server.close()
+
+
 def test_session_ends_after_half_a_day_whoever_uses_it(admin: Browser, clock: ManualClock) -> None:
     for _ in range(MOST_SECONDS // 1200):
         assert admin.get("/admin/keys").status_code == 200

@@ -91,7 +91,7 @@ def put(response: Response, session: str) -> None:
 def keep(request: Request, response: Response) -> None:
     """Say in the cookie that the person was here."""
     noted = request.__dict__.get(_NOTE)
-    if noted is not None and COOKIE not in "".join(response.headers.getlist("Set-Cookie")):
+    if noted is not None and not any(each.startswith(f"{COOKIE}=") for each in response.headers.getlist("Set-Cookie")):
         put(response, noted)
 
 

@@ -6,17 +6,19 @@ import hashlib
 import hmac
 import secrets
 
-from flask import Flask, request
+from flask import Flask, Response, request
 
 from ..desk import Desk
 from ..flask.extension import NAME
 from ..flask.guard import Guard
 from ..flask.watch import Watch
 from ..pages import Person, make_pages
+from ..pages.people import visitor
 from ..pages.routes import MAX_FORM_BYTES
 from ..settings import Settings
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers
+from .access_log import KEY_ID
 
 PERSON = "keydesk.person"  # in an environ: whom a trusted proxy says that it has signed in
 _FORM_COOKIE = "__Host-keydesk-form"
@@ -55,6 +57,14 @@ def make_admin(desk: Desk, settings: Settings) -> Flask:
         return Person(name) if name is not None and name in settings.admins else None
 
     app.register_blueprint(make_pages(vouched_for), url_prefix="/admin")
+
+    @app.after_request
+    def name_key(response: Response) -> Response:
+        person = visitor()
+        if person is not None and person.key is not None:
+            request.environ[KEY_ID] = person.key.id
+        return response
+
     return app
 
 
