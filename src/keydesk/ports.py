@@ -15,7 +15,7 @@ from .events import ChainedEvent, ChainReport, Event
 from .keys.plans import OwnerTerms, Plan
 from .keys.record import Key, Secret, Status, as_utc
 from .keys.scopes import parse_requirement
-from .usage import Batch, KeyUsage, MistakeUsage, Range, Span, Usage
+from .usage import Batch, EarlierUsage, KeyUsage, MistakeUsage, Range, Span, Usage
 
 _NO_CLAIMS = Claims()
 MAX_PAGE = 1000
@@ -461,12 +461,14 @@ class Found:
     `always` is the decision about it where neither time nor place can change that, scopes aside; else None. It is
     made once, and a request that needs it touches little else of a key that was not used for a while. `claims` are
     its limits and `allowances` its quotas, and `limited` says whether there are any, once somebody has asked for them.
+    `superseded` says whether the key has a newer secret.
     `used` is for a cache: whether it was since room was last needed.
     """
 
     key: Key
     secret: Secret
     always: Allowed | None = field(init=False)
+    superseded: bool = field(init=False)
     used: bool = field(init=False, default=False)
     limited: bool | None = field(init=False, default=None)
     claims: Claims = field(init=False, default=_NO_CLAIMS)
@@ -477,6 +479,7 @@ class Found:
         limits = (key.revoked_at, key.disabled_at, key.expires_at, secret.expires_at)
         free = all(moment is None for moment in limits) and not key.networks
         self.always = Allowed(key, secret) if free else None
+        self.superseded = secret.number != key.secrets[-1].number
 
 
 Mistake: TypeAlias = Literal["unknown", "malformed"]  # of a text that is no key's: whether it could be a secret at all
@@ -643,6 +646,17 @@ class Meter(Protocol):
         """
         ...
 
+    def count_earlier(self, key_id: str, number: int, client_address: str | None, now: datetime) -> None:
+        """Count one use of a secret that is not the newest of its key.
+
+        Args:
+            key_id: Which key.
+            number: Of the secret.
+            client_address: Where it came from.
+            now: When.
+        """
+        ...
+
     def flush(self) -> None:
         """Write down what was counted. What cannot be written is kept, and tried again."""
         ...
@@ -721,6 +735,17 @@ class UsageStore(Protocol):
 
     def mistake_counts(self, range_: Range) -> list[Usage]:
         """Return how many texts were no key's within a range, in order of time and mistake.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        ...
+
+    def earlier_secrets(self, range_: Range, key_id: str, size: int) -> tuple[list[EarlierUsage], dict[int, datetime]]:
+        """Return which networks used earlier secrets of a key most within a range, and when each was used last.
+
+        The latter by the number of the secret, whenever it was, and as exactly as is still kept.
 
         Raises:
             StoreUnavailable: The store does not answer.

@@ -12,7 +12,7 @@ from .events import ChainedEvent, ChainReport
 from .keys.record import Key, Status
 from .lookup import get_in_force
 from .ports import KeyFilter, KeyStore, Meter, Page, UsageStore, writable
-from .usage import Kept, MistakeReport, Span, TopReport, UsageReport, check_keys, check_top, parse_range
+from .usage import EarlierReport, Kept, MistakeReport, Span, TopReport, UsageReport, check_keys, check_top, parse_range
 
 
 class DeskReader:
@@ -219,6 +219,27 @@ class DeskReader:
         range_ = parse_range(since, until, span, self.clock.now(), timedelta(hours=24), self._kept)
         self._flush()
         return UsageReport(range_, tuple(self.usage_store.mistake_counts(range_)) if self.usage_store else ())
+
+    def earlier_secrets(
+        self, key_id: str, *, since: datetime | None = None, until: datetime | None = None, size: int = 10
+    ) -> EarlierReport:
+        """Return who presented secrets of a key that are not its newest: how often, and from which network.
+
+        Args:
+            key_id: Which key.
+            since: See `usage`; None for one hour before `until`.
+            until: See `usage`.
+            size: 1 to 1000 networks.
+
+        Raises:
+            InvalidField: The range or the size cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
+        check_top(size)
+        self._flush()
+        found, last = self.usage_store.earlier_secrets(range_, key_id, size) if self.usage_store else ([], {})
+        return EarlierReport(range_, tuple(found), last)
 
     def _flush(self) -> None:
         if self.meter is not None:

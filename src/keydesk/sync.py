@@ -18,17 +18,18 @@ from .keys.plans import OwnerTerms, Plan
 from .keys.record import Key
 from .keys.scopes import Scopes
 from .ports import MAX_PAGE, Balance, FeedEntry, KeyFilter, Mistake
-from .usage import MAX_KEYS, KeyUsage, MistakeUsage, Range, Span, Usage
+from .usage import MAX_KEYS, EarlierUsage, KeyUsage, MistakeUsage, Range, Span, Usage
 
 PREFIX = "/v1/sync/"
 MAX_BODY_BYTES = 262_144
-MAX_USAGE_BODY_BYTES = 16_777_216  # the most entries that a process counts in an outage: 110,000, of 150 bytes each
+MAX_USAGE_BODY_BYTES = 16_777_216  # the most entries that a process counts in an outage: 120,000, of 130 bytes each
 MAX_DIGESTS = 50
 MAX_CLAIMS = 100
 MAX_SUBJECT_CHARACTERS = 8000
 MAX_TEXT_CHARACTERS = 210  # of a holder of quotas, which is the longest of them
 MAX_COUNT = 10**12  # of credits
 MAX_REQUESTS = 10**9  # of one entry
+MAX_NUMBER = 2**31 - 1  # of a secret
 
 KEY_ID = r"^key_[0-9a-f]{28}\Z"
 
@@ -49,6 +50,14 @@ KeyCount: TypeAlias = tuple[
 ]
 NetworkCount: TypeAlias = tuple[
     Span, datetime, Mistake, Annotated[str, Meta(max_length=64)], Annotated[int, Meta(ge=1, le=MAX_REQUESTS)]
+]
+SecretCount: TypeAlias = tuple[
+    Span,
+    datetime,
+    Annotated[str, Meta(pattern=r"^(key_[0-9a-f]{28})?\Z")],
+    Annotated[int, Meta(ge=0, le=MAX_NUMBER)],  # of the secret
+    Annotated[str, Meta(max_length=64)],  # the network
+    Annotated[int, Meta(ge=1, le=MAX_REQUESTS)],
 ]
 
 
@@ -122,6 +131,7 @@ class Counted(Struct):
 
     keys: list[KeyCount]
     mistakes: list[NetworkCount]
+    earlier: list[SecretCount] = []  # who asks may be of a version without it
 
 
 class Written(Struct):
@@ -156,6 +166,21 @@ class Most(Struct):
 
     range: Range
     size: Size
+
+
+class OfKey(Struct):
+    """See `UsageStore.earlier_secrets`."""
+
+    range: Range
+    key_id: Text
+    size: Size
+
+
+class EarlierSecrets(Struct):
+    """What `UsageStore.earlier_secrets` returns."""
+
+    networks: list[EarlierUsage]
+    last_used: dict[int, datetime]
 
 
 class TopKeys(Struct):
@@ -283,6 +308,7 @@ ADD_USAGE: Call[Counted, Written] = Call("add-usage", Counted, Written, most=MAX
 COUNTS: Call[Within, list[Usage]] = Call("counts", Within, list[Usage])
 COUNTS_OF_KEYS: Call[OfKeys, dict[str, list[Usage]]] = Call("counts-of-keys", OfKeys, dict[str, list[Usage]])
 MISTAKE_COUNTS: Call[During, list[Usage]] = Call("mistake-counts", During, list[Usage])
+EARLIER_SECRETS: Call[OfKey, EarlierSecrets] = Call("earlier-secrets", OfKey, EarlierSecrets)
 TOP_KEYS: Call[Most, TopKeys] = Call("top-keys", Most, TopKeys)
 TOP_NETWORKS: Call[Most, TopNetworks] = Call("top-networks", Most, TopNetworks)
 TAKE: Call[Take, Taken] = Call("take", Take, Taken)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from .errors import InvalidField
 from .keys.record import Key, as_utc
@@ -51,7 +51,9 @@ _COARSER = {
 
 # Of keys: span, its beginning, the key's id and the outcome. Of mistakes: span, beginning, mistake and network.
 Entry: TypeAlias = tuple[Span, datetime, str, str]
-Row: TypeAlias = tuple[Span, datetime, str, str, int]
+# Of earlier secrets: span, beginning, the key's id with the number of its secret, and network.
+EarlierEntry: TypeAlias = tuple[Span, datetime, tuple[str, int], str]
+H = TypeVar("H", str, tuple[str, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,15 @@ class Batch:
     Attributes:
         keys: Verifications of keys.
         mistakes: Texts that were no key's.
+        earlier: Secrets that were not the newest of their key.
     """
 
     keys: Mapping[Entry, int] = field(default_factory=dict)
     mistakes: Mapping[Entry, int] = field(default_factory=dict)
+    earlier: Mapping[EarlierEntry, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.mistakes)
+        return bool(self.keys or self.mistakes or self.earlier)
 
     def used(self) -> dict[str, datetime]:
         """Return when each key was last allowed, to the minute."""
@@ -92,19 +96,22 @@ class Batch:
         return used
 
 
-def spread(entries: Mapping[Entry, int]) -> list[Row]:
+def spread(entries: Mapping[tuple[Span, datetime, H, str], int]) -> list[tuple[Span, datetime, H, str, int]]:
     """Return the rows that entries make in minutes, hours and days, sorted: who writes them in order cannot deadlock.
 
     Where there are many entries, many are of one hour and of one day: those become one row.
     """
-    rows: Counter[Entry] = Counter()
+    rows: Counter[tuple[Span, datetime, H, str]] = Counter()
     starts: dict[tuple[Span, datetime], list[tuple[Span, datetime]]] = {}  # few, while the entries may be many
     for (span, start_at, first, second), count in entries.items():
         if (span, start_at) not in starts:
             starts[span, start_at] = [(each, each.start_of(start_at)) for each in _COARSER[span]]
         for each, start in starts[span, start_at]:
             rows[each, start, first, second] += count
-    return [(*entry, rows[entry]) for entry in sorted(rows)]
+    return [
+        (span, start_at, first, second, rows[span, start_at, first, second])
+        for span, start_at, first, second in sorted(rows)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,21 @@ class MistakeUsage:
     """
 
     mistake: str
+    network: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierUsage:
+    """How often one network presented a secret that is not the newest of its key, whatever became of the request.
+
+    Attributes:
+        secret: Its number.
+        network: As of `MistakeUsage`.
+        count: How many times; at least 1.
+    """
+
+    secret: int
     network: str
     count: int
 
@@ -192,6 +214,19 @@ class MistakeReport:
     range: Range
     total: int
     networks: tuple[MistakeUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierReport:
+    """Who presented earlier secrets of a key within a range, the most first.
+
+    `last_used` says of each that was, whenever that may be, in which minute it was for the last time, by its number;
+    once minutes are no longer kept, in which hour, and then on which day.
+    """
+
+    range: Range
+    networks: tuple[EarlierUsage, ...]
+    last_used: Mapping[int, datetime]
 
 
 def parse_range(

@@ -90,6 +90,8 @@ class Verifier:
             decision = self._limit(found, decision, cost, view, test, now)
         if self._meter is not None and not test:
             self._meter.count(found.key.id, decision.reason or ALLOWED, now)
+            if found.superseded:
+                self._meter.count_earlier(found.key.id, found.secret.number, client_address, now)
         return decision
 
     def _limit(

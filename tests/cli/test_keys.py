@@ -188,7 +188,7 @@ def test_show_leaves_out_what_is_empty(run):
     assert "owner" not in output
     assert "quotas" not in output
     in_force = {"scopes": [], "limits": [], "quotas": []}
-    assert run.json("show", key["id"]) == {**key, "in_force": in_force}
+    assert run.json("show", key["id"]) == {**key, "in_force": in_force, "earlier_secrets": []}
 
 
 def test_show_unknown_key_says_where_to_look(run):
@@ -249,6 +249,30 @@ def test_rotate_prints_the_new_secret_and_when_the_old_one_ends(run, desk):
     answer = run.json("rotate", first["key"]["id"], "--overlap", "0s")
     assert desk.verify(answer["secret"]).allowed
     assert not desk.verify(result.stdout.strip()).allowed
+
+
+def test_show_says_who_uses_earlier_secrets(run, desk):
+    """Of each secret that a rotation replaced, on one line: how often, from where, and when last."""
+    first = issue(run)
+    key_id = first["key"]["id"]
+    assert run.json("show", key_id)["earlier_secrets"] == []
+    run("rotate", key_id)
+    assert "1: " in run("show", key_id).stdout
+    assert "not used since there is a newer one" in run("show", key_id).stdout
+    for number, times in enumerate((1, 2, 3, 4, 5), 1):
+        for _ in range(times):
+            desk.verify(first["secret"], client_address=f"203.0.{number}.7")
+    desk.close()
+    (used,) = run.json("show", key_id)["earlier_secrets"]
+    assert used["number"] == 1
+    assert used["last_used_at"].endswith(":00+00:00")
+    assert used["networks"][0] == {"network": "203.0.5.0/24", "count": 5}
+    shown = " ".join(run("show", key_id).stdout.split())
+    assert "within 24 hours: 5 from 203.0.5.0/24, 4 from 203.0.4.0/24, 3 from 203.0.3.0/24, 3 from elsewhere" in shown
+    run("rotate", key_id, "--overlap", "0s")
+    shown = run("show", key_id).stdout
+    assert "within 24 hours: 5 from" in shown  # who still sends it is refused now
+    assert "not used" not in shown
 
 
 def test_rotate_wrong_overlap(run):

@@ -194,6 +194,18 @@ def test_usage_arrives(site: Site, application: Desk) -> None:
     assert application.mistake_counts().totals() == {"malformed": 1}
 
 
+def test_uses_of_earlier_secrets_arrive(site: Site, application: Desk) -> None:
+    old = site.desk.issue(name="client")
+    new = site.desk.rotate(old.key.id)
+    for secret in (old.secret, old.secret, new.secret):
+        assert application.verify(secret, client_address="203.0.113.7").allowed
+    report = application.earlier_secrets(old.key.id)
+    assert [(each.secret, each.network, each.count) for each in report.networks] == [(1, "203.0.113.0/24", 2)]
+    assert report.last_used == {1: site.clock.now().replace(second=0, microsecond=0)}
+    assert report == site.desk.earlier_secrets(old.key.id)
+    assert application.earlier_secrets("é").networks == ()
+
+
 def test_plans_and_what_is_left_of_quotas_are_read(site: Site, application: Desk) -> None:
     site.desk.plans.put("gold", scopes=["orders:read"], quotas=["10/day"])
     site.desk.owners.put("acme", quotas=["50/month"])

@@ -19,11 +19,23 @@ from keydesk.ports import KeyStore, UsageStore
 from keydesk.stores import usage as sql_usage
 from keydesk.stores.engines import open_engine
 from keydesk.stores.memory import MemoryStore
-from keydesk.stores.schema import REVISIONS, metadata, mistakes
+from keydesk.stores.schema import REVISIONS, earlier, metadata, mistakes
 from keydesk.stores.sql import SqlStore
 from keydesk.testing import START, ManualClock, new_key
 from keydesk.testing.stores import issued
-from keydesk.usage import OTHERS, TOP_NETWORKS, Batch, Entry, KeyUsage, MistakeUsage, Range, Span, Usage
+from keydesk.usage import (
+    OTHERS,
+    TOP_NETWORKS,
+    Batch,
+    EarlierEntry,
+    EarlierUsage,
+    Entry,
+    KeyUsage,
+    MistakeUsage,
+    Range,
+    Span,
+    Usage,
+)
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 A, B = "key_" + "a" * 28, "key_" + "b" * 28
@@ -145,7 +157,9 @@ def test_add_from_many_threads_is_exact(counted: UsageStore) -> None:
     def add(worker: int) -> None:
         for number in range(10):
             own = keys[(worker + number) % 3 :]
-            batch = Batch({entry(START, key): 1 for key in own}, {entry(START, "unknown", f"10.0.{worker}.0/24"): 1})
+            used: dict[EarlierEntry, int] = {(Span.MINUTE, START, (key, 1), OFFICE): 1 for key in own}
+            mistaken = {entry(START, "unknown", f"10.0.{worker}.0/24"): 1}
+            batch = Batch({entry(START, key): 1 for key in own}, mistaken, used)
             while True:
                 try:
                     counted.add(batch)
@@ -161,6 +175,7 @@ def test_add_from_many_threads_is_exact(counted: UsageStore) -> None:
     expected = sum(len(keys[(worker + number) % 3 :]) for worker in range(4) for number in range(10))
     assert rows(counted) == [(START, "allowed", expected)]
     assert counted.mistakes(around(), 10)[0] == 40
+    assert counted.earlier_secrets(around(), keys[19], 1)[0] == [EarlierUsage(1, OFFICE, 40)]
 
 
 # Reading
@@ -277,6 +292,67 @@ def test_mistake_counts(counted: UsageStore) -> None:
     assert counted.mistake_counts(Range(Span.MINUTE, START + HOUR, START + DAY)) == []
 
 
+# Who still uses earlier secrets
+
+OFFICE, PHONE = "203.0.113.0/24", "2001:db8:0:100::/56"
+
+
+def test_earlier_secrets_by_network(counted: UsageStore) -> None:
+    def used(at: datetime, number: int, network: str, key_id: str = A) -> EarlierEntry:
+        return Span.MINUTE, at, (key_id, number), network
+
+    made = {used(START, 1, PHONE): 2, used(START, 1, OFFICE): 2, used(START + MINUTE, 2, OFFICE): 5}
+    for _ in range(2):
+        assert counted.add(Batch(earlier={**made, used(START + 2 * MINUTE, 1, OFFICE, B): 9}))
+    found = [EarlierUsage(2, OFFICE, 10), EarlierUsage(1, PHONE, 4), EarlierUsage(1, OFFICE, 4)]
+    last = {1: START, 2: START + MINUTE}
+    assert counted.earlier_secrets(around(), A, 10) == (found, last)
+    assert counted.earlier_secrets(around(), A, 1) == (found[:1], last)
+    assert counted.earlier_secrets(around(Span.DAY), B, 5) == ([EarlierUsage(1, OFFICE, 18)], {1: START + 2 * MINUTE})
+    assert counted.earlier_secrets(Range(Span.MINUTE, START, START + MINUTE), A, 5)[0] == [
+        EarlierUsage(1, PHONE, 4),
+        EarlierUsage(1, OFFICE, 4),
+    ]
+    assert counted.earlier_secrets(Range(Span.MINUTE, START - HOUR, START), A, 5) == ([], last)
+    assert rows(counted) == []
+    assert counted.mistakes(around(), 5) == (0, [])
+
+
+def test_earlier_secrets_of_odd_ids(counted: UsageStore) -> None:
+    counted.add(Batch(earlier={(Span.MINUTE, START, (A, 1), OFFICE): 1, (Span.DAY, START, (OTHERS, 0), OTHERS): 1}))
+    for key_id in ("x", A.upper(), A + "\n", "key_\0" + "a" * 27, "é", "' OR 1=1 --", "\ud800"):
+        assert counted.earlier_secrets(around(), key_id, 5) == ([], {})
+
+
+def test_earlier_secrets_only_the_top_networks_have_a_row(counted: UsageStore, store: KeyStore) -> None:
+    """A secret that is all over the world takes no more room than one mistake does, and each key has its own top."""
+    for number in range(6):
+        quiet = {(Span.MINUTE, START, (A, 1), f"10.{number}.{place}.0/24"): 1 for place in range(99)}
+        loud = {(Span.MINUTE, START, (key_id, 1), OFFICE): 5 for key_id in (A, B)}
+        counted.add(Batch(earlier=quiet | loud))
+    networks, _ = counted.earlier_secrets(around(), A, 1000)
+    assert sum(each.count for each in networks) == 6 * (99 + 5)
+    assert {OFFICE, OTHERS} <= {each.network for each in networks[:3]}
+    assert len(networks) <= 2 * TOP_NETWORKS + 2
+    assert counted.earlier_secrets(around(), B, 1000)[0] == [EarlierUsage(1, OFFICE, 30)]
+    if isinstance(store, SqlStore):
+        with store.engine.connect() as connection:
+            there = connection.execute(select(func.count()).select_from(earlier)).scalar_one()
+        assert there <= 3 * (2 * TOP_NETWORKS + 3)
+
+
+def test_earlier_secrets_are_forgotten_with_the_rest(counted: UsageStore) -> None:
+    """When a secret was last used is known by the hour and the day from then on."""
+    at = START + 12 * MINUTE
+    counted.add(Batch(earlier={(Span.MINUTE, at, (A, 1), OFFICE): 3}))
+    assert counted.earlier_secrets(around(), A, 5) == ([EarlierUsage(1, OFFICE, 3)], {1: at})
+    assert not counted.forget(Span.MINUTE, START + HOUR)
+    assert counted.earlier_secrets(around(), A, 5) == ([], {1: START})
+    assert not counted.forget(Span.HOUR, START + HOUR)
+    assert counted.earlier_secrets(around(Span.HOUR), A, 5) == ([], {1: START.replace(hour=0)})
+    assert counted.earlier_secrets(around(Span.DAY), A, 5)[0] == [EarlierUsage(1, OFFICE, 3)]
+
+
 # When keys were last used
 
 
@@ -361,6 +437,7 @@ def test_memory_drops_the_oldest_minutes_first() -> None:
 def test_add_is_all_or_nothing(database: SqlStore) -> None:
     key = new_key()
     database.add([issued(key)])
+    used = {(Span.MINUTE, START, (key.id, 1), OFFICE): 1}
 
     def fail(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("UPDATE keydesk_keys"):
@@ -369,11 +446,12 @@ def test_add_is_all_or_nothing(database: SqlStore) -> None:
     event.listen(database.engine, "before_cursor_execute", fail)
     try:
         with pytest.raises(StoreUnavailable):
-            database.usage.add(Batch({entry(START, key.id): 1}, {entry(START, "unknown", "unknown"): 1}))
+            database.usage.add(Batch({entry(START, key.id): 1}, {entry(START, "unknown", "unknown"): 1}, used))
     finally:
         event.remove(database.engine, "before_cursor_execute", fail)
     assert rows(database.usage) == []
     assert database.usage.mistakes(around(), 1) == (0, [])
+    assert database.usage.earlier_secrets(around(), key.id, 1) == ([], {})
 
 
 def commit_breaks_off(store: SqlStore, monkeypatch: pytest.MonkeyPatch, *, written: bool, lost: bool) -> None:

@@ -290,6 +290,24 @@ def test_key_goes_through_its_life(admin: Browser, desk: Desk) -> None:
     assert admin.get(page).status_code == 404
 
 
+def test_who_still_uses_the_secret_before_a_rotation(admin: Browser, desk: Desk, clock: ManualClock) -> None:
+    issued = desk.issue(name="client")
+    page = f"/admin/keys/{issued.key.id}"
+    desk.rotate(issued.key.id, overlap=timedelta(hours=24))
+    admin.get(page)
+    assert admin.shows("Nobody used it since there is a newer one.")
+    for _ in range(40):
+        assert desk.verify(issued.secret, client_address="203.0.113.9").allowed
+    assert desk.verify(issued.secret, client_address="198.51.100.1").allowed
+    admin.get(page)
+    assert admin.shows("from 203.0.113.0/24, 40 times in the last hour")
+    assert admin.shows("from 198.51.100.0/24, 1 time in the last hour")
+    clock.advance(timedelta(hours=2))
+    admin = _again(admin, desk)
+    admin.get(page)
+    assert admin.shows("Nobody used it in the last hour; last used 2 hours ago.")
+
+
 def test_answer_of_a_rotation_loaded_anew_rotates_nothing(admin: Browser, desk: Desk) -> None:
     key_id = desk.issue(name="client").key.id
     admin.get(f"/admin/keys/{key_id}/rotate")

@@ -99,9 +99,16 @@ REFUSED = [
     (sync.NOTE_USED, {"used": {KEY: LATER}}),
     (sync.NOTE_USED, {"used": {KEY: "0001-01-01T00:00:00+05:00"}}),
     *(
-        (call, {"range": range_, "key_id": None, "owner": None, "size": 5, "key_ids": [KEY]})
+        (call, {"range": range_, "key_id": KEY, "owner": None, "size": 5, "key_ids": [KEY]})
         for range_ in (LONG, OVER, NAIVE)
-        for call in (sync.COUNTS, sync.TOP_KEYS, sync.TOP_NETWORKS, sync.COUNTS_OF_KEYS, sync.MISTAKE_COUNTS)
+        for call in (
+            sync.COUNTS,
+            sync.TOP_KEYS,
+            sync.TOP_NETWORKS,
+            sync.COUNTS_OF_KEYS,
+            sync.MISTAKE_COUNTS,
+            sync.EARLIER_SECRETS,
+        )
     ),
     (sync.COUNTS_OF_KEYS, {"range": DAYS, "key_ids": [KEY] * 1001}),
     (sync.COUNTS_OF_KEYS, {"range": DAYS | {"span": "hour"}, "key_ids": [f"key_{n:028x}" for n in range(200)]}),
@@ -118,6 +125,24 @@ REFUSED = [
     (sync.ADD_USAGE, {"keys": [["minute", "2026-01-01T12:00:00", KEY, "allowed", 1]], "mistakes": []}),
     (sync.ADD_USAGE, {"keys": [], "mistakes": [["minute", MINUTE, "guessed", "203.0.113.0/24", 1]]}),
     (sync.ADD_USAGE, {"keys": [], "mistakes": [["minute", MINUTE, "unknown", "x" * 65, 1]]}),
+    *(
+        (sync.ADD_USAGE, {"keys": [], "mistakes": [], "earlier": [used]})
+        for used in (
+            ["minute", LATER, KEY, 1, "unknown", 1],
+            ["hour", MINUTE.replace("12:00", "12:01"), KEY, 1, "unknown", 1],
+            ["minute", "2026-01-01T12:00:00", KEY, 1, "unknown", 1],
+            ["minute", MINUTE, "x", 1, "unknown", 1],
+            ["minute", MINUTE, KEY, -1, "unknown", 1],
+            ["minute", MINUTE, KEY, 2**31, "unknown", 1],
+            ["minute", MINUTE, KEY, "1", "unknown", 1],
+            ["minute", MINUTE, KEY, 1, "\x1b[2J", 1],
+            ["minute", MINUTE, KEY, 1, "x" * 65, 1],
+            ["minute", MINUTE, KEY, 1, "unknown", 0],
+            ["minute", MINUTE, KEY, 1, "unknown", 10**9 + 1],
+        )
+    ),
+    (sync.EARLIER_SECRETS, {"range": DAYS, "key_id": "x" * 211, "size": 5}),
+    (sync.EARLIER_SECRETS, {"range": DAYS, "key_id": KEY, "size": 0}),
     (sync.TAKE, {"claims": [CLAIM] * 101, "pools": [], "cost": 1, "test": False}),
     (sync.TAKE, {"claims": [["5/minute", "k", 0, 60]], "pools": [], "cost": 1, "test": False}),
     (sync.TAKE, {"claims": [["5/minute", "k", 2**32, 60]], "pools": [], "cost": 1, "test": False}),
@@ -149,6 +174,13 @@ def test_what_no_application_of_ours_asks(rig: ServerRig, secret: str, call: syn
     answer = ask(rig, call, secret, asked)
     assert (answer.status_code, answer.json["reason"]) == (422, "invalid_field"), answer.json
     assert rig.desk.store.position() == before
+
+
+def test_counts_of_an_application_without_earlier_secrets(rig: ServerRig, secret: str) -> None:
+    """One of an earlier version does not send them."""
+    counted = {"keys": [["minute", MINUTE, KEY, "allowed", 3]], "mistakes": []}
+    assert ask(rig, sync.ADD_USAGE, secret, counted).json == {"written": True}
+    assert rig.desk.usage(KEY).totals() == {"allowed": 3}
 
 
 def test_records_are_told_by_digest_and_people_see_none(rig: ServerRig, secret: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +11,14 @@ import click
 from rich.table import Table
 
 from ..desk import Desk
+from ..errors import StoreError
 from ..keys.record import Key, Status
 from ..ports import MAX_PAGE, Page
 from ..standing import standing_of
 from .command import command
 from .context import Run
 from .presence import existing_desk
-from .showing import key_json, key_table, keys_table
+from .showing import earlier_json, key_json, key_table, keys_table
 from .standing import add_standing, standing_json
 from .types import Duration
 from .using import note_unshared
@@ -110,15 +112,21 @@ def show(run: Run, key_id: str) -> None:
     """Show one key, and what it is under with its plan and its owner.
 
     Of its secrets there is only a hint: they are stored nowhere. With --json, the member `in_force` has the scopes,
-    limits and quotas that its requests are judged by, and where each limit and quota comes from.
+    limits and quotas that its requests are judged by, and where each limit and quota comes from. Of secrets that a
+    rotation has replaced, it says who used them within the last 24 hours; with --json in `earlier_secrets`.
     """
     with existing_desk(run) as desk:
         key, now = desk.get_key(key_id), desk.clock.now()
         standing = standing_of(desk, key)
+        earlier = None
+        with suppress(StoreError):  # a server tells it only to those who may read counts, and an older one to nobody
+            if len(key.secrets) > 1:
+                earlier = desk.earlier_secrets(key.id, since=now - timedelta(hours=24), size=MAX_PAGE)
 
     def table() -> Table:
-        made = key_table(key, now)
+        made = key_table(key, now, earlier)
         add_standing(made, standing)
         return made
 
-    run.show({**key_json(key, now), "in_force": standing_json(standing)}, table)
+    more = {"in_force": standing_json(standing), "earlier_secrets": earlier_json(key, earlier)}
+    run.show({**key_json(key, now), **more}, table)

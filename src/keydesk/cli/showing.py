@@ -9,9 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from ..keys.record import Key, Secret, Status
+from ..usage import EarlierReport
 from .text import WIDE_COLUMNS, cell, iso, listing, moment, record
 
 BOTH_COLUMNS = 140  # where there is room for when a key was last used and when it ends
+_NETWORKS = 3  # that are named of each earlier secret
 STYLES = {Status.ACTIVE: "green", Status.EXPIRED: "yellow", Status.DISABLED: "yellow", Status.REVOKED: "red"}
 
 
@@ -50,8 +52,8 @@ def _secret_json(secret: Secret) -> dict[str, Any]:
     }
 
 
-def key_table(key: Key, now: datetime) -> Table:
-    """Return all there is to see of one key. What it does not have is left out."""
+def key_table(key: Key, now: datetime, earlier: EarlierReport | None = None) -> Table:
+    """Return all there is to see of one key, and who uses its earlier secrets. What it does not have is left out."""
     status = key.status_at(now)
     table = record()
     for name, value in (
@@ -77,7 +79,11 @@ def key_table(key: Key, now: datetime) -> Table:
     if key.updated_at != key.created_at:
         table.add_row("updated", cell(_with_zone(key.updated_at)))
     table.add_row("last used", cell(_with_zone(key.last_used_at) or "never"))
-    table.add_row("secrets", cell("\n".join(_secret_line(secret, now) for secret in key.secrets)))
+    lines = [_secret_line(secret, now) for secret in key.secrets]
+    if earlier is not None:
+        used = [_used_line(secret, now, earlier) for secret in key.secrets[:-1]]
+        lines = [f"{line}{more}" for line, more in zip(lines, [*used, ""], strict=True)]
+    table.add_row("secrets", cell("\n".join(lines)))
     return table
 
 
@@ -95,6 +101,36 @@ def _secret_line(secret: Secret, now: datetime) -> str:
         return f"{secret.number}: {secret.hint}"
     verb = "ended" if secret.expired_at(now) else "ends"
     return f"{secret.number}: {secret.hint}, {verb} {_with_zone(secret.expires_at)}"
+
+
+def _used_line(secret: Secret, now: datetime, earlier: EarlierReport) -> str:
+    """Return a line that says who still uses an earlier secret; of one that has ended, only where somebody does."""
+    used = [each for each in earlier.networks if each.secret == secret.number]
+    last = earlier.last_used.get(secret.number)
+    if last is None or (secret.expired_at(now) and not used):
+        return "" if secret.expired_at(now) else "\n   not used since there is a newer one"
+    names = [f"{each.count} from {each.network or 'other networks'}" for each in used[:_NETWORKS]]
+    if len(used) > _NETWORKS:
+        names.append(f"{sum(each.count for each in used[_NETWORKS:])} from elsewhere")
+    return f"\n   last used {_with_zone(last)}; within 24 hours: {', '.join(names) or 'not at all'}"
+
+
+def earlier_json(key: Key, earlier: EarlierReport | None) -> list[dict[str, Any]]:
+    """Return who used each earlier secret of a key as JSON values; nothing where that is not known."""
+    if earlier is None:
+        return []
+    return [
+        {
+            "number": secret.number,
+            "last_used_at": iso(earlier.last_used.get(secret.number)),
+            "networks": [
+                {"network": each.network, "count": each.count}
+                for each in earlier.networks
+                if each.secret == secret.number
+            ],
+        }
+        for secret in key.secrets[:-1]
+    ]
 
 
 def _with_zone(at: datetime | None) -> str:

@@ -21,7 +21,7 @@ from ..keys.limits import parse_limit, parse_quota
 from ..keys.plans import OwnerTerms, Plan
 from ..keys.record import Key, as_utc
 from ..ports import Balance, FeedEntry, KeyFilter, OwnerChange, Page, PlanChange, Position, changed_elsewhere
-from ..usage import Batch, Entry, KeyUsage, MistakeUsage, Range, Span, Usage
+from ..usage import Batch, EarlierUsage, Entry, KeyUsage, MistakeUsage, Range, Span, Usage
 from .connection import Connection, Unsure
 
 logger = logging.getLogger("keydesk")
@@ -250,7 +250,8 @@ class ServerUsage:
         Raises:
             StoreUnavailable: The server was not reached, or refused.
         """
-        counted = sync.Counted(_flat(batch.keys), _flat(batch.mistakes))
+        earlier = [(span, at, *secret, network, count) for (span, at, secret, network), count in batch.earlier.items()]
+        counted = sync.Counted(_flat(batch.keys), _flat(batch.mistakes), earlier)
         try:
             return self._connection.ask(sync.ADD_USAGE, counted, answer_seconds=WRITE_SECONDS).written
         except Unsure as error:
@@ -299,6 +300,18 @@ class ServerUsage:
             StoreUnavailable: The server does not answer, or this application may not read counts.
         """
         return self._connection.ask(sync.MISTAKE_COUNTS, sync.During(range_), again=True, of_people=True)
+
+    def earlier_secrets(self, range_: Range, key_id: str, size: int) -> tuple[list[EarlierUsage], dict[int, datetime]]:
+        """See `UsageStore.earlier_secrets`.
+
+        Raises:
+            StoreUnavailable: The server does not answer, or this application may not read counts.
+        """
+        if not _KEY_ID.fullmatch(key_id):
+            return [], {}
+        asked = sync.OfKey(range_, key_id, size)
+        found = self._connection.ask(sync.EARLIER_SECRETS, asked, again=True, of_people=True)
+        return found.networks, found.last_used
 
     def forget(self, span: Span, before: datetime) -> bool:  # noqa: ARG002
         """See `UsageStore.forget`. The server does that, by its own settings."""

@@ -48,7 +48,7 @@ class BufferedMeter:
     def _begin(self) -> None:
         self._current = _NOT_BEGUN  # the end of this minute, and its beginning
         counts = self.writer.counts
-        self._requests, self._mistakes = counts.requests, counts.mistakes
+        self._requests, self._mistakes, self._earlier = counts.requests, counts.mistakes.waiting, counts.earlier.waiting
 
     def count(self, key_id: str, outcome: str, now: datetime) -> None:
         """See `Meter.count`."""
@@ -66,6 +66,15 @@ class BufferedMeter:
             minute = self._turn(now)
         self._mistakes.append((mistake, (client_address or "")[:MAX_ADDRESS_CHARACTERS], minute))
         if len(self._mistakes) >= FULL:
+            self.writer.settle()
+
+    def count_earlier(self, key_id: str, number: int, client_address: str | None, now: datetime) -> None:
+        """See `Meter.count_earlier`."""
+        end, minute = self._current
+        if not minute <= now < end:
+            minute = self._turn(now)
+        self._earlier.append(((key_id, number), (client_address or "")[:MAX_ADDRESS_CHARACTERS], minute))
+        if len(self._earlier) >= FULL:
             self.writer.settle()
 
     def _turn(self, now: datetime) -> datetime:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import TypeAlias
@@ -15,7 +15,8 @@ from ..usage import (
     OTHERS,
     TOP_NETWORKS,
     Batch,
-    Entry,
+    EarlierUsage,
+    H,
     KeyUsage,
     MistakeUsage,
     Range,
@@ -24,9 +25,9 @@ from ..usage import (
     spread,
 )
 
-MOST_ROWS = 100_000  # of keys, and as many of mistakes; then what is oldest goes, minutes first
+MOST_ROWS = 100_000  # of keys, of mistakes and of earlier secrets each; then what is oldest goes, minutes first
 
-_Counted: TypeAlias = dict[Span, dict[datetime, Counter[tuple[str, str]]]]
+_Counted: TypeAlias = dict[Span, dict[datetime, Counter[tuple[H, str]]]]
 
 
 class MemoryUsage:
@@ -47,17 +48,19 @@ class MemoryUsage:
         self._note_used = note_used
         self._find_key = find_key
         self._lock = threading.RLock()
-        self._keys: _Counted = {span: {} for span in Span}
-        self._mistakes: _Counted = {span: {} for span in Span}
+        self._keys: _Counted[str] = {span: {} for span in Span}
+        self._mistakes: _Counted[str] = {span: {} for span in Span}
+        self._earlier: _Counted[tuple[str, int]] = {span: {} for span in Span}
 
     def add(self, batch: Batch) -> bool:
         """See `UsageStore.add`."""
         with self._lock:
             _add(self._keys, batch.keys)
-            for span, start_at in _add(self._mistakes, batch.mistakes):
-                self._mistakes[span][start_at] = _folded(self._mistakes[span][start_at])
+            _fold(self._mistakes, _add(self._mistakes, batch.mistakes))
+            _fold(self._earlier, _add(self._earlier, batch.earlier))
             _drop_oldest(self._keys)
             _drop_oldest(self._mistakes)
+            _drop_oldest(self._earlier)
         self._note_used(batch.used())
         return True
 
@@ -124,20 +127,39 @@ class MemoryUsage:
                     sums[start_at, mistake] += count
         return [Usage(*at, count) for at, count in sorted(sums.items())]
 
+    def earlier_secrets(self, range_: Range, key_id: str, size: int) -> tuple[list[EarlierUsage], dict[int, datetime]]:
+        """See `UsageStore.earlier_secrets`."""
+        used: Counter[tuple[int, str]] = Counter()
+        last: dict[int, datetime] = {}
+        with self._lock:
+            for span, start_at, own_id, number, network, count in self._all_earlier():
+                if own_id == key_id:
+                    last[number] = max(start_at, last.get(number, start_at))
+                    if span is range_.span and range_.since <= start_at < range_.until:
+                        used[number, network] += count
+        first = sorted(used, key=lambda entry: (-used[entry], entry))[:size]
+        return [EarlierUsage(*entry, used[entry]) for entry in first], dict(sorted(last.items()))
+
+    def _all_earlier(self) -> Iterator[tuple[Span, datetime, str, int, str, int]]:
+        for span, spans in self._earlier.items():
+            for start_at, counts in spans.items():
+                for ((key_id, number), network), count in counts.items():
+                    yield span, start_at, key_id, number, network, count
+
     def forget(self, span: Span, before: datetime) -> bool:
         """See `UsageStore.forget`. It is quick here: there is never more to do."""
         with self._lock:
-            for counted in (self._keys[span], self._mistakes[span]):
-                for start_at in [start_at for start_at in counted if start_at < before]:
-                    del counted[start_at]
+            _drop_before(self._keys[span], before)
+            _drop_before(self._mistakes[span], before)
+            _drop_before(self._earlier[span], before)
         return False
 
     @staticmethod
-    def _within(counted: _Counted, range_: Range) -> list[tuple[datetime, Counter[tuple[str, str]]]]:
+    def _within(counted: _Counted[str], range_: Range) -> list[tuple[datetime, Counter[tuple[str, str]]]]:
         return [item for item in counted[range_.span].items() if range_.since <= item[0] < range_.until]
 
 
-def _add(counted: _Counted, entries: Mapping[Entry, int]) -> set[tuple[Span, datetime]]:
+def _add(counted: _Counted[H], entries: Mapping[tuple[Span, datetime, H, str], int]) -> set[tuple[Span, datetime]]:
     """Add entries, and return the spans that are not what they were."""
     touched = set()
     for span, start_at, first, second, count in spread(entries):
@@ -146,20 +168,30 @@ def _add(counted: _Counted, entries: Mapping[Entry, int]) -> set[tuple[Span, dat
     return touched
 
 
-def _folded(counts: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    """Return the counts of one span: of each mistake the top networks, and one for the others."""
+def _fold(counted: _Counted[H], touched: Iterable[tuple[Span, datetime]]) -> None:
+    for span, start_at in touched:
+        counted[span][start_at] = _folded(counted[span][start_at])
+
+
+def _folded(counts: Counter[tuple[H, str]]) -> Counter[tuple[H, str]]:
+    """Return the counts of one span: of each mistake or secret the top networks, and one for the others."""
     if len(counts) <= 2 * TOP_NETWORKS:
         return counts
-    top: Counter[tuple[str, str]] = Counter()
-    places: defaultdict[str, int] = defaultdict(int)
-    for (mistake, network), count in counts.most_common():
+    top: Counter[tuple[H, str]] = Counter()
+    places: Counter[H] = Counter()
+    for (what, network), count in counts.most_common():
         if network != OTHERS:
-            places[mistake] += 1
-        top[mistake, network if places[mistake] <= TOP_NETWORKS else OTHERS] += count
+            places[what] += 1
+        top[what, network if places[what] <= TOP_NETWORKS else OTHERS] += count
     return top
 
 
-def _drop_oldest(counted: _Counted) -> None:
+def _drop_before(spans: dict[datetime, Counter[tuple[H, str]]], before: datetime) -> None:
+    for start_at in [start_at for start_at in spans if start_at < before]:
+        del spans[start_at]
+
+
+def _drop_oldest(counted: _Counted[H]) -> None:
     rows = sum(len(counts) for spans in counted.values() for counts in spans.values())
     for span in Span:  # minutes first
         while rows > MOST_ROWS and counted[span]:

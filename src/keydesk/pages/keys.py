@@ -17,7 +17,7 @@ from ..flask.current import real_request
 from ..keys.record import Key, Status
 from ..ports import Page, WritableKeyStore
 from ..standing import standing_of
-from ..usage import Range, Span, Usage, UsageReport
+from ..usage import EarlierReport, Range, Span, Usage, UsageReport
 from .badges import Badge, badges_of, left_of
 from .charts import SPARK_HOURS, Chart, labels_of, sparkline, usage_chart
 from .people import EVENTS_READ, KEYS_READ, KEYS_WRITE, USAGE_READ, person, the_desk
@@ -26,6 +26,7 @@ from .routes import Routes, shown
 ROWS = 50
 IDLE_DAYS = (30, 90, 365)
 MAX_EVENTS = 200
+MAX_NETWORKS = 20  # that are named of those which still use an earlier secret
 _EARLIER = 1000  # events of a key that are looked through for the newest
 FILTERS = ("text", "status", "owner", "plan", "scope", "idle")
 # What a chart shows: the span, how far back, and what the button is called.
@@ -98,9 +99,11 @@ def key_page(key_id: str, status: int = 200, **values: Any) -> Response:
         lost = True  # its plan was taken out of the store by hand
     left = () if lost else left_of(desk, judged)
     chart: Chart | None = None
+    earlier: EarlierReport | None = None
     recent: Sequence[Usage] = ()
     if sender.may(USAGE_READ):
         chart = chart_of(desk, by, f"Requests of {key.name}", key_id=key_id)
+        earlier = desk.earlier_secrets(key_id, size=MAX_NETWORKS) if len(key.secrets) > 1 else None
         recent = desk.usage(key_id, since=now - VIEWS["hour"][1], span=Span.HOUR).counts
     return shown(
         "key.html",
@@ -113,7 +116,7 @@ def key_page(key_id: str, status: int = 200, **values: Any) -> Response:
         chart=chart,
         by=by,
         views=VIEWS,
-        earlier=None,
+        earlier=earlier,
         events=_events(desk, key_id) if sender.may(EVENTS_READ) else None,
         may_change=sender.may(KEYS_WRITE) and isinstance(desk.store, WritableKeyStore),
         **values,

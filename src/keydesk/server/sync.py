@@ -28,7 +28,7 @@ from ..keys.record import Key, as_utc, parse_field
 from ..keys.scopes import Requirement, requirement_of
 from ..ports import Balance, FeedEntry, QuotaStore, RemoteKeyStore, UsageStore
 from ..quotas import ACTOR
-from ..usage import MAX_POINTS, OTHERS, Batch, Entry, Range, Span, Usage, check_keys
+from ..usage import MAX_POINTS, OTHERS, Batch, H, Range, Span, Usage, check_keys
 from ..web.responses import Answer, Answers, problem_answer
 from .deciding import Decider
 from .messages import answer_post, encoded_answer, read_body, require_json
@@ -93,6 +93,7 @@ class Sync:
         self._put(sync.COUNTS, self._counts, _READER_OF_USAGE)
         self._put(sync.COUNTS_OF_KEYS, self._counts_of_keys, _READER_OF_USAGE)
         self._put(sync.MISTAKE_COUNTS, self._mistake_counts, _READER_OF_USAGE)
+        self._put(sync.EARLIER_SECRETS, self._earlier_secrets, _READER_OF_USAGE)
         self._put(sync.TOP_KEYS, self._top_keys, _READER_OF_USAGE)
         self._put(sync.TOP_NETWORKS, self._top_networks, _READER_OF_USAGE)
 
@@ -149,18 +150,22 @@ class Sync:
     def _add_usage(self, asked: sync.Counted) -> sync.Written:
         if any(outcome not in OUTCOMES for _, _, _, outcome, _ in asked.keys):
             raise InvalidField("keys", "name an outcome that is none")
-        for _, _, _, network, _ in asked.mistakes:
+        for *_, network, _ in (*asked.mistakes, *asked.earlier):
             if network not in (OTHERS, UNKNOWN_NETWORK):
                 parse_field("networks", [network])
-        return sync.Written(self._usage().add(Batch(self._entries(asked.keys), self._entries(asked.mistakes))))
+        earlier = [(span, at, (own, number), network, count) for span, at, own, number, network, count in asked.earlier]
+        batch = Batch(self._entries(asked.keys), self._entries(asked.mistakes), self._entries(earlier))
+        return sync.Written(self._usage().add(batch))
 
-    def _entries(self, counts: Iterable[tuple[Span, datetime, str, str, int]]) -> dict[Entry, int]:
+    def _entries(
+        self, counts: Iterable[tuple[Span, datetime, H, str, int]]
+    ) -> dict[tuple[Span, datetime, H, str], int]:
         """Return counts by what was counted.
 
         Raises:
             InvalidField: A beginning is none, or has yet to come.
         """
-        entries: dict[Entry, int] = {}
+        entries: dict[tuple[Span, datetime, H, str], int] = {}
         for span, at, first, second, count in counts:
             start_at = self._past(at)
             if span.start_of(start_at) != start_at:
@@ -244,6 +249,10 @@ class Sync:
 
     def _mistake_counts(self, asked: sync.During) -> list[Usage]:
         return self._usage().mistake_counts(_checked_range(asked.range))
+
+    def _earlier_secrets(self, asked: sync.OfKey) -> sync.EarlierSecrets:
+        range_ = _checked_range(asked.range)
+        return sync.EarlierSecrets(*self._usage().earlier_secrets(range_, asked.key_id, asked.size))
 
     def _top_keys(self, asked: sync.Most) -> sync.TopKeys:
         return sync.TopKeys(*self._usage().top(_checked_range(asked.range), asked.size))

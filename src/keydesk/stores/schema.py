@@ -27,7 +27,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 # The revisions under migrations/versions, oldest first; a database holds the one it is at in `keydesk_version`.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 VERSION_TABLE = "keydesk_version"
 _NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 
@@ -225,6 +225,22 @@ mistakes = Table(
     Column("mistake", _code(16), primary_key=True),
     Column("network", _code(64), primary_key=True),
     Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    **_OPTIONS,
+)
+
+# Uses of secrets that are not the newest of their key, by the network they came from. The key comes first, as what is
+# asked is who uses those of one key, and only keys that are being rotated have rows.
+earlier = Table(
+    "keydesk_earlier_secrets",
+    metadata,
+    Column("key_id", _code(32), primary_key=True),
+    Column("span", _code(6), primary_key=True),
+    Column("start_at", Moment, primary_key=True),
+    Column("secret", Integer, primary_key=True, autoincrement=False),  # its number
+    Column("network", _code(64), primary_key=True),  # as in keydesk_mistakes
+    Column("count", BigInteger, nullable=False),
+    Index(None, "span", "start_at"),  # for what is removed
     sqlite_with_rowid=False,
     **_OPTIONS,
 )

@@ -21,10 +21,11 @@ from ..usage import (
     OTHERS,
     TOP_NETWORKS,
     Batch,
+    EarlierEntry,
+    EarlierUsage,
     KeyUsage,
     MistakeUsage,
     Range,
-    Row,
     Span,
     Usage,
     spread,
@@ -32,7 +33,7 @@ from ..usage import (
 from .bulk import BulkAdd, moments_of
 from .engines import answering, transaction, writing
 from .paging import KEY_ID
-from .schema import Moment, keys, mistakes, usage
+from .schema import Moment, earlier, keys, mistakes, usage
 from .statements import exactly
 
 logger = logging.getLogger("keydesk")
@@ -40,11 +41,12 @@ logger = logging.getLogger("keydesk")
 _IDS_AT_ONCE = 1000
 _FORGOTTEN_AT_ONCE = 5000
 _SEARCHES_AT_ONCE = 10_000  # asked for more, MariaDB reads the hours of all keys
+_SPAN_IN = {table.name: list(table.c).index(table.c.span) for table in (mistakes, earlier)}
 _NOT_COMMITTED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 
 
 class SqlUsage:
-    """Counts in the tables `keydesk_usage` and `keydesk_mistakes`; see `keydesk.ports.UsageStore`.
+    """Counts in the tables `keydesk_usage`, `keydesk_mistakes` and `keydesk_earlier_secrets`; see `UsageStore`.
 
     Args:
         engine: Of the database.
@@ -63,6 +65,7 @@ class SqlUsage:
         self._moment = moments_of(engine)
         self._add_usage = BulkAdd(engine, usage)
         self._add_mistakes = BulkAdd(engine, mistakes)
+        self._add_earlier = BulkAdd(engine, earlier)
 
     # Writing
 
@@ -76,11 +79,13 @@ class SqlUsage:
         if not self._prepare():
             return True  # no database yet, so no key: what was counted are mistakes from before the first one
         counted, made, used = spread(batch.keys), spread(batch.mistakes), batch.used()
+        of_earlier = _in_order(batch.earlier)
         with answering(self._engine), writing(self._engine).connect() as connection:
             begun = connection.begin()
             try:
                 self._add_usage.run(connection, self._rows(counted))
                 self._add_mistakes.run(connection, self._rows(made))
+                self._add_earlier.run(connection, self._rows(of_earlier, _SPAN_IN[earlier.name]))
                 # Last, as a change of one of these keys waits from here on, and this changes no more than a minute.
                 note_used(connection, used)
             except BaseException:
@@ -94,41 +99,43 @@ class SqlUsage:
                     raise
                 logger.warning("Keydesk does not know whether the last requests counted were written; it drops them")
                 return False
-        self._fold({row[:3] for row in made})
+        self._fold(mistakes, self._add_mistakes, {row[:-2] for row in made})
+        self._fold(earlier, self._add_earlier, {row[:-2] for row in of_earlier})
         return True
 
-    def _rows(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-        return [(str(span), self._moment(start_at), *rest) for span, start_at, *rest in rows]
+    def _rows(self, rows: Sequence[tuple[Any, ...]], place: int = 0) -> list[tuple[Any, ...]]:
+        """Return rows as the driver takes them. The span has this place in them, and its beginning the next."""
+        then = place + 1
+        return [(*row[:place], str(row[place]), self._moment(row[then]), *row[then + 1 :]) for row in rows]
 
-    def _fold(self, groups: set[tuple[Span, datetime, str]]) -> None:
+    def _fold(self, table: Table, add: BulkAdd, groups: set[tuple[Any, ...]]) -> None:
         """Where there are twice as many networks as are kept, leave the top ones, and put the rest into one row.
 
         In a transaction of its own: sums stay the same, so it can be lost, and the locks it takes are not in the order
-        of those above.
+        of those above. A group is what the primary key begins with, up to the network.
         """
         if not groups:
             return
         try:
             with self._reading() as connection:
-                full = [group for group in sorted(groups) if _many(connection, group)]
+                full = [group for group in sorted(groups) if _many(connection, table, group)]
             for group in full:
                 with answering(self._engine), transaction(self._engine) as connection:
-                    self._fold_one(connection, group)
+                    self._fold_one(connection, table, add, group)
         except StoreError:
-            return  # the next mistake tries again
+            return  # the next one tries again
 
-    def _fold_one(self, connection: Connection, group: tuple[Span, datetime, str]) -> None:
-        there = _of(group)
-        rows = select(mistakes.c.network, mistakes.c["count"]).where(*there).order_by(mistakes.c.network)
+    def _fold_one(self, connection: Connection, table: Table, add: BulkAdd, group: tuple[Any, ...]) -> None:
+        there, place = _of(table, group), _SPAN_IN[table.name]
+        rows = select(table.c.network, table.c["count"]).where(*there).order_by(table.c.network)
         # On SQLite nothing is locked before the first write, so it begins with one, which changes nothing.
-        self._add_mistakes.run(connection, self._rows([(*group, OTHERS, 0)]))
+        add.run(connection, self._rows([(*group, OTHERS, 0)], place))
         counted = sorted(connection.execute(rows.with_for_update()), key=lambda row: (-row[1], row[0]))
         rest = [row for row in counted if row[0] != OTHERS][TOP_NETWORKS:]
         names = [network for network, _ in rest]
         for part in _parts(names):
-            connection.execute(delete(mistakes).where(*there, mistakes.c.network.in_(part)))
-        total = sum(count for _, count in rest)
-        self._add_mistakes.run(connection, self._rows([(*group, OTHERS, total)]))
+            connection.execute(delete(table).where(*there, table.c.network.in_(part)))
+        add.run(connection, self._rows([(*group, OTHERS, sum(count for _, count in rest))], place))
 
     def forget(self, span: Span, before: datetime) -> bool:
         """See `UsageStore.forget`.
@@ -140,7 +147,7 @@ class SqlUsage:
         if not self._prepare():
             return False
         more = False
-        for table in (usage, mistakes):
+        for table in (usage, mistakes, earlier):
             start_at = table.c.start_at
             old = (table.c.span == span, start_at < before)
             last = select(start_at).where(*old).order_by(start_at).offset(_FORGOTTEN_AT_ONCE).limit(1)
@@ -237,6 +244,24 @@ class SqlUsage:
         wanted = select(*columns, number).where(*_within(mistakes, range_)).group_by(*columns).having(number > 0)
         return [Usage(start_at, made, int(count)) for start_at, made, count in self._all(wanted.order_by(*columns))]
 
+    def earlier_secrets(self, range_: Range, key_id: str, size: int) -> tuple[list[EarlierUsage], dict[int, datetime]]:
+        """See `UsageStore.earlier_secrets`.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        if not KEY_ID.fullmatch(key_id):
+            return [], {}
+        number, columns, own = func.sum(earlier.c["count"]), (earlier.c.secret, earlier.c.network), earlier.c.key_id
+        within = select(*columns, number).where(own == key_id, *_within(earlier, range_))
+        wanted = within.group_by(*columns).having(number > 0).order_by(number.desc(), *columns).limit(size)
+        # A minute never begins before its hour or its day do: the latest beginning is the most exact there is.
+        latest = select(earlier.c.secret, func.max(earlier.c.start_at)).where(own == key_id)
+        last = latest.group_by(earlier.c.secret).order_by(earlier.c.secret)
+        used = [EarlierUsage(secret, network, int(count)) for secret, network, count in self._all(wanted)]
+        return used, dict(map(tuple, self._all(last)))
+
     def _all(self, wanted: Select[Any]) -> Sequence[Any]:
         if not self._prepare():
             return []
@@ -282,14 +307,19 @@ def _of_keys(span: Span, starts: Sequence[datetime], key_ids: Sequence[str], dia
     return select(found).select_from(each.join(found, true())).order_by(*list(found.c)[:3])
 
 
-def _many(connection: Connection, group: tuple[Span, datetime, str]) -> bool:
-    count = connection.execute(select(func.count()).where(*_of(group))).scalar_one()
+def _in_order(entries: Mapping[EarlierEntry, int]) -> list[tuple[str, Span, datetime, int, str, int]]:
+    """Return the rows of earlier secrets, in the order of their primary key."""
+    rows = spread(entries)
+    return sorted((key_id, span, at, number, network, count) for span, at, (key_id, number), network, count in rows)
+
+
+def _many(connection: Connection, table: Table, group: tuple[Any, ...]) -> bool:
+    count = connection.execute(select(func.count()).where(*_of(table, group))).scalar_one()
     return count > 2 * TOP_NETWORKS
 
 
-def _of(group: tuple[Span, datetime, str]) -> tuple[Any, ...]:
-    span, start_at, mistake = group
-    return mistakes.c.span == span, mistakes.c.start_at == start_at, mistakes.c.mistake == mistake
+def _of(table: Table, group: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(own == value for own, value in zip(table.c, group, strict=False))  # but for the network and the count
 
 
 def _roll_back(connection: Connection) -> None:

@@ -9,6 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -269,12 +270,59 @@ def test_an_attack_with_made_up_keys_is_seen_and_bounded(meter: BufferedMeter, s
     for number in range(100_000):
         address = "198.51.100.9" if number % 20 == 0 else f"2001:db8:{number >> 8:x}:{(number & 255) << 8:x}::1"
         meter.count_mistake("unknown", address, START)
-        assert len(meter.writer.counts._addresses) <= MOST_ADDRESSES
+        assert len(meter.writer.counts.mistakes.addresses) <= MOST_ADDRESSES
     meter.flush()
     total, networks = store.mistakes(ALL_DAYS, 1000)
     assert total == 100_000
     assert len(networks) <= 2 * TOP_NETWORKS + 1
     assert {each.network: each.count for each in networks}["198.51.100.0/24"] == 5000
+
+
+def test_earlier_secrets_by_network(meter: BufferedMeter, store: Store) -> None:
+    for address in ("203.0.113.7", "203.0.113.8", "2001:db8:0:1ff::1", None, "x" * 100_000):
+        meter.count_earlier("a", 1, address, START)
+    meter.count_earlier("a", 2, "203.0.113.7", START + MINUTE)
+    assert store.batches == []
+    meter.flush()
+    found, last = store.earlier_secrets(ALL_DAYS, "a", 9)
+    assert [(each.secret, each.network, each.count) for each in found] == [
+        (1, "203.0.113.0/24", 2),
+        (1, "unknown", 2),
+        (1, "2001:db8:0:100::/56", 1),
+        (2, "203.0.113.0/24", 1),
+    ]
+    assert last == {1: START, 2: START + MINUTE}
+
+
+def test_earlier_secrets_are_kept_while_nothing_can_be_written(
+    meter: BufferedMeter, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bounded memory; at the very last, keys with few uses are told apart no more."""
+    monkeypatch.setattr(counts_module, "MOST_NETWORKS", 100)
+    store.error = StoreUnavailable("away")
+    for number in range(1000):
+        meter.count_earlier(f"key {number}", 1, "203.0.113.7", START + number * HOUR)
+        meter.count_earlier("loud", 1, "203.0.113.7", START)
+        meter.flush()
+    kept = meter.writer.counts.earlier._kept
+    assert len(kept) <= 150
+    assert sum(kept.values()) == 2000
+    store.error = None
+    meter.flush()
+    (loud,), _ = store.earlier_secrets(ALL_DAYS, "loud", 9)
+    assert (loud.network, loud.count) == ("203.0.113.0/24", 1000)
+
+
+def test_a_secret_that_leaked_is_seen_and_bounded(meter: BufferedMeter, store: Store) -> None:
+    for number in range(30_000):
+        address = "198.51.100.9" if number % 20 == 0 else f"2001:db8:{number >> 8:x}:{(number & 255) << 8:x}::1"
+        meter.count_earlier("a", 1, address, START)
+        assert len(meter.writer.counts.earlier.addresses) <= MOST_ADDRESSES
+    meter.flush()
+    found, _ = store.earlier_secrets(ALL_DAYS, "a", 1000)
+    assert sum(each.count for each in found) == 30_000
+    assert "198.51.100.0/24" in [each.network for each in found[:2]]
+    assert len(found) <= 2 * TOP_NETWORKS + 1
 
 
 def test_addresses_are_cut_before_they_are_kept(meter: BufferedMeter) -> None:
@@ -532,6 +580,29 @@ def test_desk_mistake_counts(desk: Desk, clock: ManualClock) -> None:
     assert report.totals() == {"unknown": 3}
 
 
+def test_desk_earlier_secrets(desk: Desk, clock: ManualClock) -> None:
+    """Each use of a secret that is not the newest, whatever becomes of it, and none of the newest."""
+    old = desk.issue(name="client", scopes=["a:b"])
+    desk.verify(old.secret, client_address="203.0.113.7")
+    assert desk.earlier_secrets(old.key.id).networks == ()
+    new = desk.rotate(old.key.id, overlap=HOUR)
+    for secret, scopes in ((old.secret, ["a:b"]), (old.secret, ["x:y"]), (new.secret, ["a:b"])):
+        desk.verify(secret, scopes=scopes, client_address="203.0.113.7")
+    desk.verify(old.secret, client_address="203.0.113.7", test=True)
+    report = desk.earlier_secrets(old.key.id)
+    assert [(each.secret, each.network, each.count) for each in report.networks] == [(1, "203.0.113.0/24", 2)]
+    assert report.last_used == {1: START}
+    assert report.range == desk.mistakes().range
+    clock.advance(2 * HOUR)
+    assert not desk.verify(old.secret, client_address="198.51.100.7").allowed
+    report = desk.earlier_secrets(old.key.id)
+    assert [(each.network, each.count) for each in report.networks] == [("198.51.100.0/24", 1)]
+    assert report.last_used == {1: START + 2 * HOUR}
+    desk.rotate(old.key.id)
+    desk.verify(new.secret)
+    assert set(desk.earlier_secrets(old.key.id).last_used) == {1, 2}
+
+
 def test_desk_usage_span_that_fits(desk: Desk) -> None:
     for back, span in (
         (HOUR, "minute"),
@@ -586,7 +657,7 @@ def test_desk_usage_of_a_range_there_is_not(desk: Desk, given: dict[str, Any]) -
 
 def test_desk_top_of_a_size_there_is_not(desk: Desk) -> None:
     for size in (0, -1, 1001):
-        for ask in (desk.top_keys, desk.mistakes):
+        for ask in (desk.top_keys, desk.mistakes, partial(desk.earlier_secrets, "key_")):
             with pytest.raises(InvalidField, match="size"):
                 ask(size=size)
 
@@ -607,6 +678,7 @@ def test_desk_without_a_meter_counts_nothing(desk: Desk, clock: ManualClock) -> 
     other.verify("nobody")
     assert other.usage().counts == other.top_keys().keys == other.mistakes().networks == ()
     assert other.mistake_counts().counts == other.usage_of_keys(["key_"])["key_"].counts == ()
+    assert other.earlier_secrets("key_").networks == ()
 
 
 def test_explain_counts_nothing(desk: Desk) -> None:
