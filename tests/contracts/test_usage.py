@@ -341,6 +341,22 @@ def test_earlier_secrets_only_the_top_networks_have_a_row(counted: UsageStore, s
         assert there <= 3 * (2 * TOP_NETWORKS + 3)
 
 
+def test_earlier_secrets_of_many_keys_are_few_statements(database: SqlStore) -> None:
+    """While all keys of a site are rotated, a flush is as many statements as for one."""
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    used = {(Span.MINUTE, START, (f"key_{number:028x}", 1), OFFICE): 1 for number in range(600)}
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        database.usage.add(Batch(earlier=used))
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    assert len(asked) < 20
+
+
 def test_earlier_secrets_are_forgotten_with_the_rest(counted: UsageStore) -> None:
     """When a secret was last used is known by the hour and the day from then on."""
     at = START + 12 * MINUTE

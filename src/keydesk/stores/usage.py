@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Select, Table, case, column, delete, func, null, or_, select, true, update, values
 from sqlalchemy.engine import Connection
@@ -37,6 +37,8 @@ from .schema import Moment, earlier, keys, mistakes, usage
 from .statements import exactly
 
 logger = logging.getLogger("keydesk")
+
+T = TypeVar("T")
 
 _IDS_AT_ONCE = 1000
 _FORGOTTEN_AT_ONCE = 5000
@@ -118,7 +120,7 @@ class SqlUsage:
             return
         try:
             with self._reading() as connection:
-                full = [group for group in sorted(groups) if _many(connection, table, group)]
+                full = [group for part in _parts(sorted(groups)) for group in _many(connection, table, part)]
             for group in full:
                 with answering(self._engine), transaction(self._engine) as connection:
                     self._fold_one(connection, table, add, group)
@@ -287,7 +289,7 @@ def note_used(connection: Connection, used: Mapping[str, datetime]) -> None:
             connection.execute(update(keys).where(keys.c.id.in_(part), earlier).values(last_used_at=at))
 
 
-def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+def _parts(ids: Sequence[T]) -> list[Sequence[T]]:
     return [ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE)]
 
 
@@ -313,9 +315,12 @@ def _in_order(entries: Mapping[EarlierEntry, int]) -> list[tuple[str, Span, date
     return sorted((key_id, span, at, number, network, count) for span, at, (key_id, number), network, count in rows)
 
 
-def _many(connection: Connection, table: Table, group: tuple[Any, ...]) -> bool:
-    count = connection.execute(select(func.count()).where(*_of(table, group))).scalar_one()
-    return count > 2 * TOP_NETWORKS
+def _many(connection: Connection, table: Table, groups: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return those of these groups, and of those between them, that have more networks than they should."""
+    columns = list(table.c)[:-2]
+    there = [column.in_(set(values)) for column, values in zip(columns, zip(*groups, strict=True), strict=True)]
+    many = select(*columns).where(*there).group_by(*columns).having(func.count() > 2 * TOP_NETWORKS)
+    return [tuple(found) for found in connection.execute(many.order_by(*columns))]
 
 
 def _of(table: Table, group: tuple[Any, ...]) -> tuple[Any, ...]:
