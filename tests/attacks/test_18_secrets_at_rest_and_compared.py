@@ -28,6 +28,7 @@ LOOKED_AT = {
     ("cli/doctor.py", "pepper == digester.pepper_id"),  # ids of peppers, which say nothing about them
     ("cli/doctor.py", "pepper == PLAIN"),
     ("cli/doctor.py", "pepper in digester.known_pepper_ids"),
+    ("cli/showing.py", "each.secret == secret.number"),  # the number of a secret
     ("cli/types.py", "redact(text) != text"),  # whether a text holds a secret: with itself, blanked
     ("keys/held.py", "text == name"),  # an entry of a file with the name beside it, when it is read
     ("keys/networks.py", "text in _EVERYWHERE"),  # the text of a network
