@@ -92,7 +92,7 @@ def _bars(title: str, labels: Sequence[str], series: dict[str, list[int]], style
         margin=8,
         spacing=6,
         no_data_text="",
-        value_formatter=lambda value: f"{int(value):,}",
+        value_formatter=lambda value: f"{int(value):,}" if value == int(value) else "",
         min_scale=2,
         include_x_axis=True,
         disable_xml_declaration=True,

@@ -42,7 +42,7 @@ def _row(settings: Settings, setting: Any) -> tuple[str, str, str]:
 
 
 def _masked(field: str, value: Any) -> str:
-    if value is None or value in ((), ""):
+    if value is None or (hasattr(value, "__len__") and not len(value)):
         return "not set"
     if field in _SECRET:
         return "set, not shown"
