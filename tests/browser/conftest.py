@@ -133,11 +133,17 @@ def open_page(chromium: Any) -> Iterator[Open]:
     assert [each for each in complaints if "Failed to load resource" not in each] == []
 
 
+def follow(page: Any, selector: str) -> None:
+    """Click what leads to another page, and wait until all of that is there: a click alone waits for its beginning."""
+    with page.expect_navigation():
+        page.click(selector)
+
+
 def sign_in(page: Any, site: Site, secret: str | None = None) -> Any:
     page.goto(site.url("sign-in"))
     page.fill("#secret", secret or site.admin.secret)
-    page.click("button.main")
-    page.wait_for_url(site.url("keys"))
+    follow(page, "button.main")
+    assert page.url == site.url("keys")
     return page
 
 

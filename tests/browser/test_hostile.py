@@ -8,7 +8,7 @@ import pytest
 
 from keydesk.pages.session import COOKIE
 
-from .conftest import Open, Site, serving, sign_in
+from .conftest import Open, Site, follow, serving, sign_in
 
 SCRIPTS = (
     "<script>alert(1)</script>",
@@ -42,19 +42,19 @@ def test_stored_texts_run_nowhere(open_page: Open, site: Site, text: str) -> Non
         page.goto(site.url(path))
     page.goto(site.url("keys"))
     page.fill("#text", text)
-    page.click("text=Find")
+    follow(page, "text=Find")
     page.goto(site.url("owners"))
     page.fill("#owner", text)
-    page.click("text=Show")
+    follow(page, "text=Show")
     assert page.text_content("h1") == text
     page.goto(site.url("keys/new"))
     for field in ("name", "owner", "description", "scopes", "limits", "quotas", "networks"):
         page.fill(f"#{field}", text)
-    page.click("text=See what it will be able to do")
+    follow(page, "text=See what it will be able to do")
     page.goto(site.url("explain"))
     for field in ("secret", "key", "scopes", "address"):
         page.fill(f"#{field}", text)
-    page.click("button.main")
+    follow(page, "button.main")
     assert page.complaints == [each for each in page.complaints if "Failed to load resource" in each]
 
 
@@ -105,10 +105,10 @@ def test_revoked_person_is_out_at_the_next_click(open_page: Open, site: Site) ->
     page = sign_in(open_page(), site, other.secret)
     page.goto(site.url(f"keys/{key.id}"))
     site.desk.revoke(other.key.id)
-    page.click("text=Switch off")
+    follow(page, "text=Switch off")
     assert page.is_visible("text=Your session has ended.")
     assert site.desk.get_key(key.id).disabled_at is None
-    page.click("a:text-is('Sign in')")
+    follow(page, "a:text-is('Sign in')")
     page.fill("#secret", other.secret)
-    page.click("button.main")
+    follow(page, "button.main")
     assert page.is_visible("text=No page is open to this key.")

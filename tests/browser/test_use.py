@@ -13,7 +13,7 @@ from playwright.sync_api import Error
 from keydesk.keys.record import Status
 from keydesk.pages.session import PROOF_SECONDS
 
-from .conftest import Open, Site, keep_picture, sign_in
+from .conftest import Open, Site, follow, keep_picture, sign_in
 from .test_looks import look_at
 
 
@@ -23,12 +23,12 @@ def _status(site: Site, key_id: str) -> Status:
 
 def _issue(page: Any, site: Site, name: str) -> tuple[str, str]:
     """Issue a key, and return its id and its secret."""
-    page.click("text=Issue a key")
+    follow(page, "text=Issue a key")
     page.fill("#name", name)
     page.fill("#owner", "Blue Finch Bakery")
     page.fill("#scopes", "orders:read")
     page.fill("#limits", "100/minute\n1000/hour")
-    page.click("text=Issue the key")
+    follow(page, "text=Issue the key")
     secret = page.input_value("#secret")
     key = site.desk.verify(secret, scopes=["orders:read"]).key
     assert key is not None
@@ -45,31 +45,31 @@ def test_life_of_a_key(open_page: Open, site: Site, scripts: bool, tmp_path: Pat
         keep_picture(page, "secret", tmp_path)
     assert page.is_visible("text=Copy the secret now.")
     assert page.is_visible("button[data-copy=secret]") is scripts
-    page.click("text=I have it: show the key")
-    page.click("text=Switch off")
+    follow(page, "text=I have it: show the key")
+    follow(page, "text=Switch off")
     assert _status(site, key_id) is Status.DISABLED
-    page.click("text=Switch on")
+    follow(page, "text=Switch on")
     assert _status(site, key_id) is Status.ACTIVE
-    page.click("text=Change")
+    follow(page, "text=Change")
     page.fill("#description", "For the shop at the harbour")
-    page.click("text=Change it")
+    follow(page, "text=Change it")
     assert site.desk.get_key(key_id).description == "For the shop at the harbour"
     assert page.is_visible("text=The key was changed.")
-    page.click("text=Rotate")
+    follow(page, "text=Rotate")
     page.select_option("#overlap", "3600")
-    page.click("text=Rotate it")
+    follow(page, "text=Rotate it")
     newer = page.input_value("#secret")
     assert newer != secret
     assert site.desk.verify(newer).allowed
-    page.click("text=I have it: show the key")
-    page.click("a:text('Revoke')")
+    follow(page, "text=I have it: show the key")
+    follow(page, "a:text('Revoke')")
     page.fill("#reason", "sold the shop")
-    page.click("text=Revoke it for good")
+    follow(page, "text=Revoke it for good")
     assert _status(site, key_id) is Status.REVOKED
-    page.click("a:text('Delete')")
-    page.click("text=Delete it")
+    follow(page, "a:text('Delete')")
+    follow(page, "text=Delete it")
     assert site.desk.find_key(key_id) is None
-    page.click("text=Sign out")
+    follow(page, "text=Sign out")
     page.goto(site.url("keys"))
     assert page.url.startswith(site.url("sign-in"))
 
@@ -85,39 +85,44 @@ def _press_to(page: Any, selector: str, most: int = 60) -> None:
     raise AssertionError(f"{selector} is not reached with the keyboard")
 
 
+def _follow_with(page: Any, key: str) -> None:
+    """Press a key on what leads to another page, and wait until all of that is there."""
+    with page.expect_navigation():
+        page.keyboard.press(key)
+
+
 def test_life_of_a_key_by_keyboard(open_page: Open, site: Site) -> None:
     page = open_page()
     page.goto(site.url("sign-in"))
     _press_to(page, "#secret")
     page.keyboard.type(site.admin.secret)
-    page.keyboard.press("Enter")
-    page.wait_for_url(site.url("keys"))
+    _follow_with(page, "Enter")
+    assert page.url == site.url("keys")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Enter")
+    _follow_with(page, "Enter")
     assert page.evaluate("document.activeElement.id") == "content"
     _press_to(page, "a.main")
-    page.keyboard.press("Enter")
-    page.wait_for_url(site.url("keys/new"))
+    _follow_with(page, "Enter")
+    assert page.url == site.url("keys/new")
     _press_to(page, "#name")
     page.keyboard.type("By hand")
     _press_to(page, "button[name=issue]")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#secret")
+    _follow_with(page, "Enter")
     key = site.desk.verify(page.input_value("#secret")).key
     assert key is not None
     _press_to(page, "a.button")
-    page.keyboard.press("Enter")
-    page.wait_for_url(site.url(f"keys/{key.id}"))
+    _follow_with(page, "Enter")
+    assert page.url == site.url(f"keys/{key.id}")
     _press_to(page, "form[action$=disable] button")
-    page.keyboard.press("Space")
-    page.wait_for_selector("text=The key is switched off.")
+    _follow_with(page, "Space")
+    assert page.is_visible("text=The key is switched off.")
     _press_to(page, "a.danger")
-    page.keyboard.press("Enter")
-    page.wait_for_url(site.url(f"keys/{key.id}/revoke"))
+    _follow_with(page, "Enter")
+    assert page.url == site.url(f"keys/{key.id}/revoke")
     _press_to(page, "button.danger")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("text=The key is revoked, for good.")
+    _follow_with(page, "Enter")
+    assert page.is_visible("text=The key is revoked, for good.")
     assert _status(site, key.id) is Status.REVOKED
 
 
@@ -153,42 +158,42 @@ def test_there_is_no_way_back_to_the_secret(open_page: Open, site: Site, scripts
 
 def test_preview_plans_and_owners(open_page: Open, site: Site, tmp_path: Path) -> None:
     page = sign_in(open_page(), site)
-    page.click("nav >> text=Plans")
-    page.click("text=Make a plan >> nth=0")
+    follow(page, "nav >> text=Plans")
+    follow(page, "text=Make a plan >> nth=0")
     page.fill("#name", "starter")
     page.fill("#scopes", "orders:read")
     page.fill("#quotas", "10000/month")
-    page.click("text=Make it")
+    follow(page, "text=Make it")
     assert page.is_visible("text=The plan was made.")
-    page.click("nav >> text=Owners")
-    page.click("text=Agree on something")
+    follow(page, "nav >> text=Owners")
+    follow(page, "text=Agree on something")
     page.fill("#owner", "Blue Finch Bakery")
-    page.click("text=Go on")
+    follow(page, "text=Go on")
     page.fill("#limits", "500/minute")
-    page.click("text=Agree")
+    follow(page, "text=Agree")
     assert page.is_visible("text=This is agreed from now on.")
-    page.click("text=Issue one")
+    follow(page, "text=Issue one")
     assert page.input_value("#owner") == "Blue Finch Bakery"
     page.fill("#name", "Till")
     page.select_option("#plan", "starter")
-    page.click("text=See what it will be able to do")
+    follow(page, "text=See what it will be able to do")
     preview = page.text_content("#preview")
     for text in ("orders:read", "10000/month", "500/minute", "owner Blue Finch Bakery"):
         assert text in preview
     look_at(page)
     keep_picture(page, "preview", tmp_path)
-    page.click("text=Issue the key")
+    follow(page, "text=Issue the key")
     assert page.is_visible("text=Copy the secret now.")
 
 
 def test_explain(open_page: Open, lively: Site, tmp_path: Path) -> None:
     page = sign_in(open_page(), lively)
     key = next(key for key in lively.desk.list_keys(size=1000).keys if key.disabled_at and not key.revoked_at)
-    page.click("nav >> text=Explain")
+    follow(page, "nav >> text=Explain")
     page.fill("#key", key.id)
     page.fill("#scopes", "orders:write")
     page.fill("#address", "198.51.100.7")
-    page.click("button.main")
+    follow(page, "button.main")
     assert page.is_visible("text=it is refused")
     assert "keydesk enable" in page.text_content("main")
     look_at(page)
@@ -199,15 +204,15 @@ def test_find_and_page(open_page: Open, lively: Site) -> None:
     page = sign_in(open_page(), lively)
     first = page.locator("table.keys tbody tr").count()
     assert first == 50
-    page.click("text=Older keys")
+    follow(page, "text=Older keys")
     assert 0 < page.locator("table.keys tbody tr").count() <= 50
-    page.click("nav >> text=Keys")
+    follow(page, "nav >> text=Keys")
     page.select_option("#status", "revoked")
-    page.click("text=Find")
+    follow(page, "text=Find")
     badges = page.locator("table.keys .badge").all_text_contents()
     assert badges
     assert set(badges) == {"revoked"}
-    page.click("text=Clear")
+    follow(page, "text=Clear")
     assert page.locator("table.keys tbody tr").count() == 50
 
 
@@ -216,12 +221,12 @@ def test_what_cannot_be_used_is_said_where_it_was_written(open_page: Open, site:
     page.goto(site.url("keys/new"))
     page.fill("#name", "Mobile app")
     page.fill("#limits", "very often")
-    page.click("text=Issue the key")
+    follow(page, "text=Issue the key")
     assert page.get_attribute("#limits", "aria-invalid") == "true"
     assert page.input_value("#name") == "Mobile app"
     look_at(page)
     keep_picture(page, "wrong-field", tmp_path)
-    page.click(".notice a")
+    follow(page, ".notice a")
     assert page.url.endswith("#limits")
 
 
@@ -231,11 +236,11 @@ def test_proof_is_asked_for_after_a_while(open_page: Open, site: Site, tmp_path:
     site.clock.advance(timedelta(seconds=PROOF_SECONDS + 1))
     page.goto(site.url(f"keys/{key_id}/revoke"))
     page.fill("#proof", "not it")
-    page.click("text=Revoke it for good")
+    follow(page, "text=Revoke it for good")
     assert page.is_visible("#proof-error")
     look_at(page)
     keep_picture(page, "proof", tmp_path)
     assert _status(site, key_id) is Status.ACTIVE
     page.fill("#proof", site.admin.secret)
-    page.click("text=Revoke it for good")
+    follow(page, "text=Revoke it for good")
     assert _status(site, key_id) is Status.REVOKED
