@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import keydesk.client.connection as client
 from keydesk import Key, sync
 from keydesk.client.connection import CONNECT_SECONDS, Connection, Unsure, _Deadline
 from keydesk.client.store import ServerStore, ServerUsage
@@ -73,6 +75,8 @@ DRIPS = {
     "a header": slowly(b"x", HEAD + b"X-Long: "),
     "headers": slowly(b"X-More: 1\r\n", HEAD),
     "the body": slowly(b"1", HEAD + b"Content-Length: 100000\r\n\r\n"),
+    "the body of a connection that ends": slowly(b"1", HEAD + b"Connection: close\r\nContent-Length: 100000\r\n\r\n"),
+    "a body without a length": slowly(b"1", HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n"),
     "pieces": slowly(b"1\r\n1\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
     "nothing": lambda _: time.sleep(20 * ANSWER),
     "continue": slowly(b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -199,6 +203,61 @@ def test_question_whose_answer_is_lost() -> None:
     assert "refused" in str(caught.value)
 
 
+def _taking(seconds: float, said: bytes = b"") -> Callable[[socket.socket], None]:
+    """Return what leaves a question lying for a while, then reads it and says something."""
+
+    def take(peer: socket.socket) -> None:
+        time.sleep(seconds)
+        peer.settimeout(ANSWER)
+        with suppress(TimeoutError):
+            while peer.recv(1_048_576):
+                pass
+        peer.sendall(said)
+
+    return take
+
+
+LARGE = sync.ById("x" * 12_000_000)  # more than what lies between two ends of a connection
+
+
+def test_large_question_may_take_longer_than_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a long outage; urllib3 would have what is for connecting hold for all that is sent."""
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 0.2)
+    with speaking(_taking(0.5, HEAD + b"Content-Length: 4\r\n\r\nnull")) as url:
+        assert Connection(url, "secret", answer_seconds=5).ask(sync.FIND_KEY, LARGE) is None
+
+
+def test_question_of_which_only_a_part_was_sent() -> None:
+    """Nobody can have done what it says, so it may be sent again."""
+    with speaking(_taking(20 * ANSWER)) as url, pytest.raises(StoreUnavailable) as caught:
+        Connection(url, "secret", answer_seconds=ANSWER).ask(sync.FIND_KEY, LARGE)
+    assert not isinstance(caught.value, Unsure)
+
+
+def test_answer_that_would_take_long_to_unpack() -> None:
+    """No deadline ends what goes on in the application itself. It asked for nothing packed."""
+    packed = gzip.compress(b"") * 150_000
+    length = f"Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    with speaking(lambda peer: peer.sendall(HEAD + length + packed)) as url:
+        began_at = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            Connection(url, "secret").ask(sync.HEAD, sync.Nothing())
+        assert time.monotonic() - began_at < 2
+
+
+def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container has all it may have: nobody knows the answer, and the outage grace holds."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with listening(answering(sync.write(sync.Head(1, "a" * 64, "")))) as url:
+        connection = Connection(url, "secret")
+        monkeypatch.setattr(threading.Timer, "start", start)
+        with pytest.raises(StoreUnavailable, match="can't start new thread"):
+            connection.ask(sync.HEAD, sync.Nothing())
+
+
 def test_question_that_was_not_sent() -> None:
     """To a server that does not say who it is: what was counted is kept, as nobody can have counted it."""
     batch = Batch({(Span.MINUTE, START, GOOD.id, "allowed"): 1})
@@ -212,7 +271,7 @@ def test_question_that_was_not_sent() -> None:
 
 def test_deadline_of_an_answered_question_is_not_one_of_the_next() -> None:
     """Its timer may come when the connection is another question's already."""
-    deadline = _Deadline()
+    deadline = _Deadline(ANSWER)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         deadline.watch(ours)

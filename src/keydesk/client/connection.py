@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from contextlib import suppress
+from contextvars import ContextVar
 from http.client import HTTPException
 from typing import Any, NoReturn, TypeVar
 
@@ -47,13 +49,13 @@ class Unsure(StoreUnavailable):
 class _Deadline:
     """The end of one question. A limit for each read, which sockets have, is none for who sends byte after byte."""
 
-    current = threading.local()
-
-    def __init__(self) -> None:
+    def __init__(self, answer_seconds: float) -> None:
+        self.answer_seconds = answer_seconds
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
+        self._closed: list[socket.socket] = []
         self.passed = False
-        self.sent = False  # something of the question, so that the server may do what it says
+        self.sent = False  # the whole question, so that the server may do what it says
 
     def watch(self, handle: socket.socket) -> None:
         """Take notice of the connection that the question goes over."""
@@ -61,6 +63,19 @@ class _Deadline:
             self._handle = handle
             if self.passed:
                 _cut(handle)
+
+    def close_at_end(self, handle: socket.socket) -> None:
+        """Keep the handle of a connection that was closed: where it is not used again, its answer is yet to be read."""
+        with self._lock:
+            self._closed.append(handle)
+
+    def end(self) -> None:
+        """Close what was kept; the question is over."""
+        with self._lock:
+            self._handle = None
+            for handle in self._closed:
+                handle.close()
+            self._closed.clear()
 
     def let_go(self) -> bool:
         """Leave the connection to the next question; return whether this one has ended in time."""
@@ -74,6 +89,11 @@ class _Deadline:
             self.passed = True
             if self._handle is not None:
                 _cut(self._handle)
+
+
+# Of the question that this thread is at, or this greenlet: a `threading.local` from before gevent's monkey patching,
+# as gunicorn's `--preload` makes it, is one for all greenlets.
+_current: ContextVar[_Deadline] = ContextVar("_current")
 
 
 def _cut(handle: socket.socket) -> None:
@@ -99,22 +119,29 @@ class _Watched:
     def request(self, *given: Any, **named: Any) -> None:
         self._watch()
         super().request(*given, **named)  # type: ignore[misc]
+        _current.get().sent = True  # not sooner: with a part of a question a server does nothing
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
-        _Deadline.current.deadline.sent = True  # not sooner: who the server is, and its certificate, are known by now
+        assert self.sock is not None
+        self.sock.settimeout(_current.get().answer_seconds)  # urllib3 leaves what is for connecting, for all of it
         super().send(data)  # type: ignore[misc]
 
     def _watch(self) -> None:
         if self.handle is not None:
-            _Deadline.current.deadline.watch(self.handle)
+            _current.get().watch(self.handle)
 
     def close(self) -> None:
         handle, self.handle = self.handle, None
-        if handle is not None:
-            handle.close()
         super().close()  # type: ignore[misc]
+        if handle is None:
+            return
+        deadline = _current.get(None)
+        if deadline is None:
+            handle.close()
+        else:
+            deadline.close_at_end(handle)
 
 
 class _Open(_Watched, HTTPConnection):
@@ -141,14 +168,22 @@ class Connection:
         self._headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
         self._answer_seconds = answer_seconds
         self._monotonic = SystemClock().monotonic  # for waits of this world, in tests too
-        self._begin()
-        at_fork(self, Connection._begin)
+        self._pool: urllib3.HTTPConnectionPool | None = None
+        at_fork(self, Connection._leave)
 
-    def _begin(self) -> object:
-        inherited = getattr(self, "_pool", None)
-        self._pool = urllib3.connection_from_url(self.url, maxsize=MAX_CONNECTIONS)
-        self._pool.ConnectionCls = _Encrypted if self._pool.scheme == "https" else _Open
+    def _leave(self) -> object:
+        inherited, self._pool = self._pool, None
         return inherited
+
+    def _make_pool(self) -> urllib3.HTTPConnectionPool:
+        """Make the pool, with the first question: with `--preload`, gevent puts its own in place after the fork."""
+        pool = urllib3.connection_from_url(self.url, maxsize=MAX_CONNECTIONS)
+        pool.ConnectionCls = _Open
+        if pool.scheme == "https":
+            pool.ConnectionCls = _Encrypted
+            pool.conn_kw["ssl_context"] = ssl.create_default_context()  # urllib3's class may be the one from before
+        self._pool = pool
+        return pool
 
     def ask(
         self,
@@ -176,15 +211,15 @@ class Connection:
             body = write(question)
         except UnicodeEncodeError:
             raise InvalidField("text", "holds what is no character; take it out") from None
-        began, deadline = self._monotonic(), _Deadline()
+        began, deadline = self._monotonic(), _Deadline(answer_seconds or self._answer_seconds)
         try:
-            status, answer = self._send(deadline, call.path, body, answer_seconds or self._answer_seconds)
+            status, answer = self._send(deadline, call.path, body)
         except ProtocolError as error:
             if not again or self._monotonic() - began > AT_ONCE_SECONDS:
                 self._give_up(error, deadline)
             return self.ask(call, question, of_people=of_people, answer_seconds=answer_seconds)
-        except (HTTPError, HTTPException, OSError, ValueError) as error:
-            self._give_up(error, deadline)
+        except (HTTPError, HTTPException, OSError, ValueError, RuntimeError) as error:
+            self._give_up(error, deadline)  # the last of them where no thread can be started
         if status != 200:
             self._refuse(status, answer, of_people)
         try:
@@ -195,26 +230,27 @@ class Connection:
                 "Bring Keydesk to the same version here and there.",
             ) from None
 
-    def _send(self, deadline: _Deadline, path: str, body: bytes, answer_seconds: float) -> tuple[int, bytes]:
+    def _send(self, deadline: _Deadline, path: str, body: bytes) -> tuple[int, bytes]:
         """Return the status and the body of an answer.
 
         Raises:
             HTTPError: There is none, or it is too large.
         """
-        timer = threading.Timer(CONNECT_SECONDS + answer_seconds, deadline.pass_)
+        timer = threading.Timer(CONNECT_SECONDS + deadline.answer_seconds, deadline.pass_)
         timer.daemon = True
         timer.start()
-        _Deadline.current.deadline = deadline
+        before = _current.set(deadline)
         try:
-            answer = self._pool.urlopen(
+            answer = (self._pool or self._make_pool()).urlopen(
                 "POST",
                 self._root + path,
                 body=body,
                 headers=self._headers,
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=answer_seconds),
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=deadline.answer_seconds),
                 retries=False,
                 redirect=False,
                 preload_content=False,
+                decode_content=False,  # nothing else was asked for, and what takes long in here has no deadline
             )
             try:
                 read = answer.read(MAX_ANSWER_BYTES + 1)
@@ -234,8 +270,9 @@ class Connection:
                 raise HTTPError("it takes too long") from None
             raise
         finally:
-            _Deadline.current.deadline = None
+            _current.reset(before)
             timer.cancel()
+            deadline.end()
 
     def _give_up(self, error: Exception, deadline: _Deadline) -> NoReturn:
         """Say that the server does not answer.
@@ -286,7 +323,8 @@ class Connection:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        if self._pool is not None:
+            self._pool.close()
 
 
 def _one_line(said: str) -> str:
