@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .errors import KeyNotFound, StoreError
@@ -22,14 +23,25 @@ def get_in_force(store: KeyStore, key_id: str) -> Key:
         KeyNotFound: No key has this id.
         StoreUnavailable: The store does not answer, or has no such plan.
     """
-    key, plans = store.find_key(key_id), plans_of(store)
+    key = store.find_key(key_id)
     if key is None:
         raise KeyNotFound(key_id)
+    (key,) = with_agreed(store, [key])
+    return in_force(key) if key.agreed else key
+
+
+def with_agreed(store: KeyStore, keys: Sequence[Key]) -> list[Key]:
+    """Return keys with what their plans and their owners put them under. Each plan and each owner is read once.
+
+    Raises:
+        StoreUnavailable: The store does not answer.
+    """
+    plans = plans_of(store)
     if plans is None:
-        return key
-    plan = plans.find_plan(key.plan) if key.plan else None
-    owner = plans.find_owner(key.owner) if key.owner else None
-    return in_force(replace(key, agreed=Agreed(plan, owner)))
+        return list(keys)
+    by_plan = {name: plans.find_plan(name) for name in {key.plan for key in keys if key.plan}}
+    by_owner = {name: plans.find_owner(name) for name in {key.owner for key in keys if key.owner}}
+    return [replace(key, agreed=Agreed(by_plan.get(key.plan or ""), by_owner.get(key.owner or ""))) for key in keys]
 
 
 class StoreFinder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -91,6 +93,11 @@ class OwnerChange:
     event: Event
 
 
+def digest_of_json(value: object) -> str:
+    """Return the SHA-256 of a JSON value, in hex: the same for equal values, in whatever order their members come."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Once:
     """That keys are to be added once, however often the same is asked for.
@@ -106,6 +113,11 @@ class Once:
     name: str
     request: str
     at: datetime
+
+    @classmethod
+    def of(cls, caller: str, called: str, asked: object, at: datetime) -> Once:
+        """Return it of what the caller calls a request, and of what is asked for: JSON values, however written."""
+        return cls(caller=caller, name=digest_of_json(called), request=digest_of_json(asked), at=at)
 
 
 class Position(NamedTuple):
@@ -299,6 +311,22 @@ class WritableKeyStore(KeyStore, Protocol):
             size: How many.
 
         Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        ...
+
+    def list_newest_events(
+        self, *, before: int | None = None, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """Return up to `size` (1 to 1000) of the newest events, the newest first.
+
+        Args:
+            before: Only events with numbers below this one.
+            key_id, owner: As of `list_events`.
+            size: How many.
+
+        Raises:
+            InvalidField: The size is out of range.
             StoreUnavailable: The store does not answer.
         """
         ...

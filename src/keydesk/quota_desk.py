@@ -80,8 +80,7 @@ class QuotaDesk:
         check_cost(credits_)
         if self._credits is None:
             raise LimiterUnavailable("this desk has no limiter; open it with keydesk.open_desk")
-        if isinstance(key, str) or (key.agreed is None and (key.plan or key.owner)):  # as `get_key` returns it
-            key = get_in_force(self._store, key if isinstance(key, str) else key.id)
+        key = self._judged(key)
         return self._credits.reserve(key, self._terms.allowances_of(key), credits_, self._clock.now())
 
     def refill(self, key_id: str, credits_: int, *, period: str = Period.TOTAL, actor: str = "python") -> QuotaBalance:
@@ -114,8 +113,11 @@ class QuotaDesk:
         event = QuotaRefilled(at=now, actor=actor, key_id=key.id, owner=key.owner, details=details)
         return _balance(allowance, now, self._writable().refill(term.account, credits_, event))
 
-    def balances(self, key_id: str) -> list[QuotaBalance]:
+    def balances(self, key: Key | str) -> list[QuotaBalance]:
         """Return what is left of each quota of a key.
+
+        Args:
+            key: The key or its id.
 
         Raises:
             KeyNotFound: No key has this id.
@@ -123,8 +125,13 @@ class QuotaDesk:
             StoreUnavailable: The store does not answer.
         """
         now = self._clock.now()
-        allowances = self._terms.allowances_of(get_in_force(self._store, key_id))
+        allowances = self._terms.allowances_of(self._judged(key))
         return [_balance(each, now, self._writable().balance(each.at(now).account)) for each in allowances]
+
+    def _judged(self, key: Key | str) -> Key:
+        if isinstance(key, str) or (key.agreed is None and (key.plan or key.owner)):  # as `get_key` returns it
+            return get_in_force(self._store, key if isinstance(key, str) else key.id)
+        return key
 
     def _writable(self) -> QuotaStore:
         if self._quotas is None:

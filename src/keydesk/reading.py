@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,9 +10,20 @@ from .clock import Clock
 from .errors import KeyNotFound
 from .events import ChainedEvent, ChainReport
 from .keys.record import Key, Status
-from .lookup import get_in_force
+from .lookup import get_in_force, with_agreed
 from .ports import KeyFilter, KeyStore, Meter, Page, UsageStore, writable
-from .usage import EarlierReport, Kept, MistakeReport, Span, TopReport, UsageReport, check_keys, check_top, parse_range
+from .usage import (
+    EarlierReport,
+    Kept,
+    MistakeReport,
+    Range,
+    Span,
+    TopReport,
+    UsageReport,
+    check_keys,
+    check_top,
+    parse_range,
+)
 
 
 class DeskReader:
@@ -52,6 +63,14 @@ class DeskReader:
             StoreUnavailable: The store does not answer, or has no such plan.
         """
         return get_in_force(self.store, key_id)
+
+    def with_agreed(self, keys: Sequence[Key]) -> list[Key]:
+        """Return keys with what their plans and their owners put them under. Each plan and each owner is read once.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        return with_agreed(self.store, keys)
 
     def list_keys(
         self,
@@ -98,6 +117,23 @@ class DeskReader:
             StoreUnavailable: The store does not answer.
         """
         return writable(self.store).list_events(after=after, key_id=key_id, owner=owner, size=size)
+
+    def list_newest_events(
+        self, *, before: int | None = None, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """Return the newest events, the newest first.
+
+        Args:
+            before: Only events with numbers below this one.
+            key_id, owner: As of `list_events`.
+            size: 1 to 1000 events.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreReadOnly: This store has no events.
+            StoreUnavailable: The store does not answer.
+        """
+        return writable(self.store).list_newest_events(before=before, key_id=key_id, owner=owner, size=size)
 
     def check_chain(self, progress: Callable[[int, int], None] | None = None) -> ChainReport:
         """Walk all events and report the first that was changed, removed or inserted.
@@ -178,9 +214,7 @@ class DeskReader:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
-        check_top(size)
-        self._flush()
+        range_ = self._range_of_top(since, until, size)
         total, keys = self.usage_store.top(range_, size) if self.usage_store else (0, [])
         return TopReport(range_, total, tuple(replace(each, key=self.store.find_key(each.key_id)) for each in keys))
 
@@ -198,9 +232,7 @@ class DeskReader:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
-        range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
-        check_top(size)
-        self._flush()
+        range_ = self._range_of_top(since, until, size)
         total, networks = self.usage_store.mistakes(range_, size) if self.usage_store else (0, [])
         return MistakeReport(range_, total, tuple(networks))
 
@@ -235,11 +267,20 @@ class DeskReader:
             InvalidField: The range or the size cannot be used.
             StoreUnavailable: The store does not answer.
         """
+        range_ = self._range_of_top(since, until, size)
+        found, last = self.usage_store.earlier_secrets(range_, key_id, size) if self.usage_store else ([], {})
+        return EarlierReport(range_, tuple(found), last)
+
+    def _range_of_top(self, since: datetime | None, until: datetime | None, size: int) -> Range:
+        """Return the range of a list of the most, and write down what was counted before it is read.
+
+        Raises:
+            InvalidField: The range or the size cannot be used.
+        """
         range_ = parse_range(since, until, None, self.clock.now(), timedelta(hours=1), self._kept)
         check_top(size)
         self._flush()
-        found, last = self.usage_store.earlier_secrets(range_, key_id, size) if self.usage_store else ([], {})
-        return EarlierReport(range_, tuple(found), last)
+        return range_
 
     def _flush(self) -> None:
         if self.meter is not None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event
 
 from keydesk import Desk
 from keydesk.keys.record import Status
+from keydesk.server import create_app
 from keydesk.testing import ManualClock
 from keydesk.usage import Batch, Span
 
@@ -112,6 +114,36 @@ def test_state_of_a_key_in_words(admin: Browser, desk: Desk, clock: ManualClock)
     assert _badges(admin, "over") == {"expired"}
     assert _badges(admin, "near") == {"active", "near its limit"}
     assert _badges(admin, "spent") == {"active", "near its limit"}
+
+
+def test_default_limits_are_limits_too(clock: ManualClock) -> None:
+    server = create_app(
+        {"KEYDESK_STORE": "memory://", "KEYDESK_DEFAULT_LIMITS": "5/day", "KEYDESK_DEVELOPMENT": "true"}, clock=clock
+    )
+    issued = server.desk.issue(name="near")
+    for _ in range(4):
+        assert server.desk.verify(issued.secret).allowed
+    browser = Browser(server)
+    browser.sign_in(server.desk.issue(name="Ada", scopes=["keydesk:*"]).secret)
+    assert _badges(browser, "near") == {"active", "near its limit"}
+    server.close()
+
+
+def test_list_reads_each_plan_and_each_owner_once(admin: Browser, desk: Desk) -> None:
+    desk.plans.put("starter", limits=["100/day"])
+    desk.owners.put("acme", limits=["1000/day"])
+    statements: list[str] = []
+    event.listen(desk.store.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))  # type: ignore[attr-defined]
+
+    def asked(count: int) -> int:
+        desk.issue_many([{"name": "client", "plan": "starter", "owner": "acme"}] * count)
+        statements.clear()
+        assert admin.get("/admin/keys?text=client").status_code == 200
+        assert len(_names(admin)) > count - 1
+        return len(statements)
+
+    asked(1)  # the first reads who is asking
+    assert asked(2) == asked(40)
 
 
 def test_sparkline_is_of_36_hours(admin: Browser, desk: Desk) -> None:

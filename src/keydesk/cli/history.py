@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import Any
 
 import click
 from rich.table import Table
 
-from ..desk import Desk
 from ..events import ChainedEvent, ChainReport
-from ..ports import MAX_PAGE, WritableKeyStore
+from ..ports import MAX_PAGE
 from .command import command
 from .context import Run
 from .presence import existing_desk
@@ -50,11 +48,10 @@ def events(run: Run, key_id: str | None, after: int | None, size: int, verify: b
             raise click.UsageError("--verify walks all events; leave out the ID and --after.")
         return _verify(run)
     with existing_desk(run) as desk:
-        rows = (
-            desk.list_events(after=after, key_id=key_id, size=size)
-            if after is not None
-            else _newest(desk, key_id, size)
-        )
+        if after is not None:
+            rows = desk.list_events(after=after, key_id=key_id, size=size)
+        else:
+            rows = desk.list_newest_events(key_id=key_id, size=size)[::-1]
         if key_id is not None and not rows and after is None:
             desk.get_key(key_id)  # raises: every key of such a store has at least the event of its beginning
     if rows or run.as_json:
@@ -62,19 +59,6 @@ def events(run: Run, key_id: str | None, after: int | None, size: int, verify: b
     else:
         run.note("There are no events." if after is None else f"There are no events after {after}.")
     return None
-
-
-def _newest(desk: Desk, key_id: str | None, size: int) -> list[ChainedEvent]:
-    if key_id is None:
-        last = desk.store.position().number if isinstance(desk.store, WritableKeyStore) else 0
-        return desk.list_events(after=max(0, last - size), size=size)
-    # The numbers of one key's events are not known: read them all, of which there are few, and keep the last.
-    kept: deque[ChainedEvent] = deque(maxlen=size)
-    after = 0
-    while rows := desk.list_events(after=after, key_id=key_id, size=MAX_PAGE):
-        kept.extend(rows)
-        after = rows[-1].number
-    return list(kept)
 
 
 def _event_json(row: ChainedEvent) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..desk import Desk
-from ..keys.authority import WRITE_SCOPE
+from ..keys.authority import KEYS_WRITE
 from ..keys.record import IssuedKey, Key, Status
 from ..keys.secret import Environment
 from ..ports import KeyFilter, every_key
@@ -84,7 +84,7 @@ def find_administrator(desk: Desk) -> Key | None:
     Raises:
         StoreUnavailable: The store does not answer.
     """
-    return next(every_key(desk.store, KeyFilter(scope=WRITE_SCOPE, status=Status.ACTIVE), size=1), None)
+    return next(every_key(desk.store, KeyFilter(scope=KEYS_WRITE, status=Status.ACTIVE), size=1), None)
 
 
 def make_administrator(run: Run, desk: Desk) -> None:

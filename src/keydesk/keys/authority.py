@@ -8,8 +8,12 @@ from .limits import Limit, Quota
 from .plans import PlanFields
 from .record import Key, KeyFields, Status
 
-WRITE_SCOPE = "keydesk:keys:write"
-PLANS_SCOPE = "keydesk:plans:write"
+# What a key may do with the keys of the desk itself.
+KEYS_READ = "keydesk:keys:read"
+KEYS_WRITE = "keydesk:keys:write"
+USAGE_READ = "keydesk:usage:read"
+EVENTS_READ = "keydesk:events:read"
+PLANS_WRITE = "keydesk:plans:write"
 
 
 def problems_of_caller(caller: Key, owner: str | None, now: datetime) -> list[str]:
@@ -17,8 +21,8 @@ def problems_of_caller(caller: Key, owner: str | None, now: datetime) -> list[st
     problems = []
     if caller.status_at(now) is not Status.ACTIVE:
         problems.append(f"the caller's own key is {caller.status_at(now)}")
-    if not caller.scopes.allow(WRITE_SCOPE):
-        problems.append(f"the caller needs the scope {WRITE_SCOPE}")
+    if not caller.scopes.allow(KEYS_WRITE):
+        problems.append(f"the caller needs the scope {KEYS_WRITE}")
     if caller.owner is not None and owner != caller.owner:
         problems.append(f"the caller may touch only keys of the owner {caller.owner!r}")
     return problems
@@ -61,8 +65,8 @@ def problems_of_planner(caller: Key, now: datetime) -> list[str]:
     problems = []
     if caller.status_at(now) is not Status.ACTIVE:
         problems.append(f"the caller's own key is {caller.status_at(now)}")
-    if not caller.scopes.allow(PLANS_SCOPE):
-        problems.append(f"the caller needs the scope {PLANS_SCOPE}")
+    if not caller.scopes.allow(PLANS_WRITE):
+        problems.append(f"the caller needs the scope {PLANS_WRITE}")
     if caller.owner is not None:
         problems.append(f"the caller may touch only keys of the owner {caller.owner!r}")
     return problems

@@ -101,7 +101,7 @@ def left_of(desk: Desk, key: Key) -> tuple[Left, ...]:
             for standing in desk.limiter.take(claims, test=True).standings:
                 found.append(Left(standing.claim.policy, standing.claim.most, standing.remaining))
         if desk.terms.allowances_of(key):
-            for balance in desk.quotas.balances(key.id):
+            for balance in desk.quotas.balances(key):
                 most = balance.count + balance.refilled
                 found.append(Left(balance.policy, most, balance.left, balance.resets_at))
     except KeydeskError:  # a page about a key is of use without it

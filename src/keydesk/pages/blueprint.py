@@ -30,7 +30,7 @@ from .health import add_health
 from .issuing import add_issuing
 from .keys import add_keys
 from .owners import add_owners
-from .people import EVERY_PAGE, Person, note_visitor, the_desk
+from .people import Person, note_visitor, the_desk
 from .plans import add_plans
 from .refused import add_refused
 from .routes import Routes, finish, problem
@@ -104,7 +104,6 @@ _TEXTS = {
     "ago": texts.ago,
     "until": texts.until,
     "counted": texts.counted,
-    "EVERY_PAGE": EVERY_PAGE,
 }
 
 

@@ -7,8 +7,9 @@ from flask import Response
 from ..decision import Check
 from ..errors import InvalidField, StoreUnavailable
 from ..flask.current import real_request
+from ..keys.authority import KEYS_READ
 from .keys import visible
-from .people import KEYS_READ, person, the_desk
+from .people import person, the_desk
 from .routes import Routes, shown
 
 _ASKED = ("key", "scopes", "address")
@@ -43,7 +44,7 @@ def _explained(secret: str, asked: dict[str, str]) -> tuple[bool, list[Check]]:
     desk, scopes, address = the_desk(), asked["scopes"].split(), asked["address"] or None
     if secret:
         decision, checks = desk.explain(secret, scopes=scopes, client_address=address)
-        if not person().sees(decision.key.owner if decision.key else None) and person().owner is not None:
+        if not person().sees(decision.key.owner if decision.key else None):
             return False, _NOT_YOURS
         return decision.allowed, checks
     if not asked["key"]:

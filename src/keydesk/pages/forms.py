@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -42,10 +40,21 @@ def fields_of(texts: Mapping[str, str]) -> dict[str, Any]:
     fields: dict[str, Any] = {name: texts[name] for name in ("name", "description")}
     fields |= {name: texts[name] or None for name in ("owner", "plan")}
     fields |= {name: texts[name].split() for name in _WORDS}
-    fields |= {name: [line.strip() for line in texts[name].splitlines() if line.strip()] for name in _LINES}
+    fields |= {name: lines_of(texts[name]) for name in _LINES}
     fields["environment"] = texts["environment"] or "live"
     fields["expires_at"] = _moment(texts["expires_at"])
     return fields
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text that hold something."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def version_of(form: Mapping[str, str]) -> tuple[int]:
+    """Return the version of what a form was made for: at another one nothing is changed. -1 where it names none."""
+    text = form.get("version", "")
+    return (int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1,)
 
 
 def plan_choices(plans: Iterable[Plan], chosen: str) -> list[tuple[str, str]]:
@@ -63,8 +72,3 @@ def _moment(text: str) -> datetime | str | None:
     except ValueError:
         return text  # which says what is wrong with it when it is parsed
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
-def fingerprint(asked: object) -> str:
-    """Return the SHA-256 of JSON values, in hex."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode("utf-8", "surrogatepass")).hexdigest()

@@ -8,9 +8,10 @@ from flask import Response
 
 from ..decision import Check
 from ..desk import Desk
+from ..keys.authority import KEYS_READ
 from ..setting_table import SETTINGS
 from ..settings import Settings
-from .people import KEYS_READ, the_desk, the_settings
+from .people import the_desk, the_settings
 from .routes import Routes, shown
 
 _SECRET = {"pepper", "previous_peppers", "api_key", "api_keys", "server_key"}

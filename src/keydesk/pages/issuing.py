@@ -8,16 +8,17 @@ from typing import Any
 from flask import Response, url_for
 
 from ..desk import Desk
-from ..errors import AddedBefore, InvalidField, KeydeskError, NotPermitted, OtherRequest, StoreError
+from ..errors import AddedBefore, InvalidField, KeydeskError, StoreError
 from ..flask.current import real_request
+from ..keys.authority import KEYS_WRITE
 from ..keys.plans import Plan
 from ..keys.record import IssuedKey, parse_fields
 from ..keys.secret import Environment
-from ..ports import Once, writable
+from ..ports import Once, digest_of_json, writable
 from ..standing import Standing, standing_of
-from .forms import fields_of, fingerprint, plan_choices, texts_of
-from .people import KEYS_WRITE, Person, person, the_desk, the_settings
-from .proof import check_proof
+from .forms import fields_of, plan_choices, texts_of
+from .people import Person, person, the_desk, the_settings
+from .proof import require_proof
 from .routes import Routes, shown
 
 _MOST_PLANS = 200
@@ -46,9 +47,7 @@ def add_issuing(routes: Routes) -> None:
             parsed = parse_fields(fields)
             if "look" in request.form:
                 return _form(desk, sender, texts, once, standing=standing_of(desk, parsed))
-            unproven = check_proof()
-            if unproven:
-                raise InvalidField("proof", unproven)
+            require_proof()
             (issued,) = desk.issue_many([fields], once=_once(desk, sender, once, texts), **sender.acting)
         except AddedBefore as before:
             key_id = before.key_ids[0]
@@ -57,7 +56,7 @@ def add_issuing(routes: Routes) -> None:
             return _form(desk, sender, texts, once, 422, errors={error.field: error.problem})
         except StoreError:
             raise
-        except (NotPermitted, OtherRequest, KeydeskError) as error:
+        except KeydeskError as error:
             return _form(desk, sender, texts, once, 422, problem=str(error))
         return secret_page(issued, "issued")
 
@@ -104,8 +103,8 @@ def plans_for(desk: Desk, sender: Person) -> tuple[Plan, ...]:
 
 def _once(desk: Desk, sender: Person, token: str, texts: dict[str, str]) -> Once:
     """Return by what name this form is done once: whoever loads the answer anew sends it again."""
-    who = sender.key.id if sender.key else f"pages:{fingerprint(sender.name)[:32]}"
-    return Once(caller=who, name=fingerprint(token), request=fingerprint(texts), at=desk.clock.now())
+    who = sender.key.id if sender.key else f"pages:{digest_of_json(sender.name)[:32]}"
+    return Once.of(who, token, texts, desk.clock.now())
 
 
 def secret_page(issued: IssuedKey, what: str) -> Response:

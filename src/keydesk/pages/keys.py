@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,20 +15,21 @@ from ..desk import Desk
 from ..errors import InvalidField, KeyNotFound, StoreUnavailable
 from ..events import ChainedEvent
 from ..flask.current import real_request
+from ..keys.authority import EVENTS_READ, KEYS_READ, KEYS_WRITE, USAGE_READ
+from ..keys.effective import in_force
 from ..keys.record import Key, Status
 from ..ports import Page, WritableKeyStore
 from ..standing import standing_of
 from ..usage import EarlierReport, Range, Span, Usage, UsageReport
 from .badges import Badge, badges_of, left_of
 from .charts import SPARK_HOURS, Chart, labels_of, sparkline, usage_chart
-from .people import EVENTS_READ, KEYS_READ, KEYS_WRITE, USAGE_READ, person, the_desk
+from .people import may_change, person, the_desk
 from .routes import Routes, shown
 
 ROWS = 50
 IDLE_DAYS = (30, 90, 365)
 MAX_EVENTS = 200
 MAX_NETWORKS = 20  # that are named of those which still use an earlier secret
-_EARLIER = 1000  # events of a key that are looked through for the newest
 FILTERS = ("text", "status", "owner", "plan", "scope", "idle")
 # What a chart shows: the span, how far back, and what the button is called.
 VIEWS: Mapping[str, tuple[Span, timedelta, str]] = {
@@ -66,7 +68,7 @@ def add_keys(routes: Routes) -> None:
             statuses=[status.value for status in Status],
             idle_days=IDLE_DAYS,
             with_use=sender.may(USAGE_READ),
-            may_issue=sender.may(KEYS_WRITE) and isinstance(desk.store, WritableKeyStore),
+            may_issue=may_change(KEYS_WRITE),
             done=request.args.get("done", ""),
         )
 
@@ -89,8 +91,7 @@ def key_page(key_id: str, status: int = 200, **values: Any) -> Response:
     """
     desk, sender = the_desk(), person()
     key = visible(key_id)
-    by = real_request().args.get("by", "hour")
-    by = by if by in VIEWS else "hour"
+    by = chosen_view()
     now = desk.clock.now()
     judged, lost = key, False
     try:
@@ -118,9 +119,15 @@ def key_page(key_id: str, status: int = 200, **values: Any) -> Response:
         views=VIEWS,
         earlier=earlier,
         events=_events(desk, key_id) if sender.may(EVENTS_READ) else None,
-        may_change=sender.may(KEYS_WRITE) and isinstance(desk.store, WritableKeyStore),
+        may_change=may_change(KEYS_WRITE),
         **values,
     )
+
+
+def chosen_view() -> str:
+    """Return which of `VIEWS` this request asks for."""
+    by = real_request().args.get("by", "hour")
+    return by if by in VIEWS else "hour"
 
 
 def visible(key_id: str) -> Key:
@@ -170,22 +177,23 @@ def _rows(desk: Desk, keys: Sequence[Key]) -> list[Row]:
     sent: Mapping[str, UsageReport] = {}
     if keys and sender.may(USAGE_READ):
         sent = desk.usage_of_keys([key.id for key in keys], since=now - VIEWS["hour"][1], span=Span.HOUR)
+    near = _near(desk, [key for key in keys if key.status_at(now) is Status.ACTIVE])
     rows = []
     for key in keys:
         own = sent[key.id].counts if key.id in sent else ()
-        near = key.status_at(now) is Status.ACTIVE and _is_near(desk, key)
         spark = sparkline(own, now) if sender.may(USAGE_READ) else None
-        rows.append(Row(key, badges_of(key, now, own, near=near), spark))
+        rows.append(Row(key, badges_of(key, now, own, near=key.id in near), spark))
     return rows
 
 
-def _is_near(desk: Desk, key: Key) -> bool:
-    if not (key.limits or key.quotas or key.plan or key.owner):
-        return False
-    try:
-        return any(left.near for left in left_of(desk, desk.get_in_force(key.id)))
-    except (KeyNotFound, StoreUnavailable):  # deleted meanwhile, or without its plan: the page of the key says so
-        return False
+def _near(desk: Desk, keys: Sequence[Key]) -> set[str]:
+    """Return the ids of those of which little of a limit or a quota is left."""
+    found = set()
+    for key in desk.with_agreed(keys):
+        with suppress(StoreUnavailable):  # without its plan: the page of the key says so
+            if any(left.near for left in left_of(desk, in_force(key))):
+                found.add(key.id)
+    return found
 
 
 def chart_of(desk: Desk, by: str, title: str, *, key_id: str | None = None, owner: str | None = None) -> Chart:
@@ -213,7 +221,4 @@ def _events(desk: Desk, key_id: str) -> list[ChainedEvent]:
     """Return the events of a key, the newest first."""
     if not isinstance(desk.store, WritableKeyStore):
         return []
-    found: list[ChainedEvent] = []
-    while more := desk.list_events(after=found[-1].number if found else 0, key_id=key_id, size=_EARLIER):
-        found = [*found, *more][-MAX_EVENTS:]
-    return found[::-1]
+    return desk.list_newest_events(key_id=key_id, size=MAX_EVENTS)

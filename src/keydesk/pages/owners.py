@@ -7,10 +7,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..errors import InvalidField, NotPermitted
 from ..flask.current import real_request
+from ..keys.authority import KEYS_READ, PLANS_WRITE, USAGE_READ
 from ..keys.record import parse_owner
-from ..ports import WritableKeyStore
-from .keys import VIEWS, chart_of
-from .people import KEYS_READ, PLANS_WRITE, USAGE_READ, person, the_desk
+from .forms import lines_of
+from .keys import VIEWS, chart_of, chosen_view
+from .people import may_change, person, require_scope, the_desk
 from .routes import Routes, done, shown
 
 ROWS = 100
@@ -28,7 +29,7 @@ def add_owners(routes: Routes) -> None:
             "owners.html",
             owners=found[:ROWS],
             after=found[ROWS - 1].owner if len(found) > ROWS else None,
-            may_change=_may_change(),
+            may_change=may_change(PLANS_WRITE),
             done=request.args.get("done", ""),
         )
 
@@ -43,12 +44,11 @@ def add_owners(routes: Routes) -> None:
             return _page(owner)
         texts = {name: request.form.get(name, "").replace("\r\n", "\n") for name in ("limits", "quotas")}
         try:
-            if not person().may(PLANS_WRITE):
-                raise NotPermitted([f"the caller lacks the scope {PLANS_WRITE}"])
+            require_scope(PLANS_WRITE)
             if "delete" in request.form:
                 desk.owners.delete(owner, **person().acting)
                 return done("removed", ".list_owners")
-            lines = {name: [line.strip() for line in text.splitlines() if line.strip()] for name, text in texts.items()}
+            lines = {name: lines_of(text) for name, text in texts.items()}
             desk.owners.put(owner, limits=lines["limits"], quotas=lines["quotas"], **person().acting)
         except InvalidField as error:
             return _page(owner, 422, texts=texts, errors={error.field: error.problem})
@@ -61,10 +61,6 @@ def add_owners(routes: Routes) -> None:
         return shown("owner_named.html", errors={}, name="")
 
 
-def _may_change() -> bool:
-    return person().may(PLANS_WRITE) and isinstance(the_desk().store, WritableKeyStore)
-
-
 def _page(
     owner: str,
     status: int = 200,
@@ -75,8 +71,7 @@ def _page(
 ) -> Response:
     desk, request = the_desk(), real_request()
     terms = desk.owners.find(owner)
-    by = request.args.get("by", "hour")
-    by = by if by in VIEWS else "hour"
+    by = chosen_view()
     in_force = {
         "limits": "\n".join(map(str, terms.limits if terms else ())),
         "quotas": "\n".join(map(str, terms.quotas if terms else ())),
@@ -93,6 +88,6 @@ def _page(
         chart=chart_of(desk, by, f"Requests of {owner}", owner=owner) if person().may(USAGE_READ) else None,
         by=by,
         views=VIEWS,
-        may_change=_may_change(),
+        may_change=may_change(PLANS_WRITE),
         done=request.args.get("done", ""),
     )

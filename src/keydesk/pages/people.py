@@ -8,17 +8,15 @@ from typing import Any
 from flask import g
 
 from ..desk import Desk
+from ..errors import NotPermitted
 from ..flask.current import real_app
 from ..flask.extension import NAME
+from ..keys.authority import EVENTS_READ, KEYS_READ, KEYS_WRITE, PLANS_WRITE, USAGE_READ
 from ..keys.record import Key
 from ..keys.scopes import Scopes
+from ..ports import WritableKeyStore
 from ..settings import Settings
 
-KEYS_READ = "keydesk:keys:read"
-KEYS_WRITE = "keydesk:keys:write"
-USAGE_READ = "keydesk:usage:read"
-EVENTS_READ = "keydesk:events:read"
-PLANS_WRITE = "keydesk:plans:write"
 EVERY_PAGE = (KEYS_READ, KEYS_WRITE, USAGE_READ, EVENTS_READ, PLANS_WRITE)  # one of them opens some page
 
 EVERYTHING = Scopes(["keydesk:*"])
@@ -69,6 +67,21 @@ def the_settings() -> Settings:
     """Return the settings of the current application."""
     settings: Settings = real_app().extensions[NAME].settings
     return settings
+
+
+def may_change(scope: str) -> bool:
+    """Return whether the sender of this request may change something by this scope, where the store can be changed."""
+    return person().may(scope) and isinstance(the_desk().store, WritableKeyStore)
+
+
+def require_scope(scope: str) -> None:
+    """Return if the sender of this request holds a scope.
+
+    Raises:
+        NotPermitted: They do not. With a key the desk would say so too; without one it trusts who calls it.
+    """
+    if not person().may(scope):
+        raise NotPermitted([f"the caller lacks the scope {scope}"])
 
 
 def note_visitor(person: Person | None) -> None:

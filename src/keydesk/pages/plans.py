@@ -7,9 +7,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..errors import InvalidField, NotPermitted, PlanNotFound, StateConflict, VersionConflict
 from ..flask.current import real_request
+from ..keys.authority import KEYS_READ, KEYS_WRITE, PLANS_WRITE
 from ..keys.plans import Plan
-from ..ports import WritableKeyStore
-from .people import KEYS_READ, KEYS_WRITE, PLANS_WRITE, person, the_desk
+from .forms import lines_of, version_of
+from .people import may_change, person, require_scope, the_desk
 from .routes import Routes, done, shown
 
 ROWS = 100
@@ -32,7 +33,7 @@ def add_plans(routes: Routes) -> None:
             "plans.html",
             plans=found[:ROWS],
             after=found[ROWS - 1].name if len(found) > ROWS else None,
-            may_change=_may_change(),
+            may_change=person().owner is None and may_change(PLANS_WRITE),
             done=request.args.get("done", ""),
         )
 
@@ -53,11 +54,6 @@ def add_plans(routes: Routes) -> None:
         if "delete" in real_request().form:
             return _delete(plan)
         return _put(plan)
-
-
-def _may_change() -> bool:
-    sender = person()
-    return sender.owner is None and sender.may(PLANS_WRITE) and isinstance(the_desk().store, WritableKeyStore)
 
 
 def _texts_of(plan: Plan) -> dict[str, str]:
@@ -85,7 +81,7 @@ def _form(
         texts=texts,
         errors=errors or {},
         problem=problem,
-        may_change=_may_change(),
+        may_change=person().owner is None and may_change(PLANS_WRITE),
         done=real_request().args.get("done", ""),
     )
 
@@ -95,14 +91,14 @@ def _put(plan: Plan | None) -> AnyResponse:
     texts = {name: form.get(name, "").replace("\r\n", "\n").strip() for name in _FIELDS}
     name = plan.name if plan else texts["name"]
     try:
-        _require_writer()
+        require_scope(PLANS_WRITE)
         the_desk().plans.put(
             name,
             description=texts["description"],
             scopes=texts["scopes"].split(),
-            limits=_lines(texts["limits"]),
-            quotas=_lines(texts["quotas"]),
-            if_version=(_version(form.get("version", "")),) if plan else (0,),
+            limits=lines_of(texts["limits"]),
+            quotas=lines_of(texts["quotas"]),
+            if_version=version_of(form) if plan else (0,),
             **person().acting,
         )
     except InvalidField as error:
@@ -118,9 +114,8 @@ def _put(plan: Plan | None) -> AnyResponse:
 
 def _delete(plan: Plan) -> AnyResponse:
     try:
-        _require_writer()
-        version = _version(real_request().form.get("version", ""))
-        the_desk().plans.delete(plan.name, if_version=(version,), **person().acting)
+        require_scope(PLANS_WRITE)
+        the_desk().plans.delete(plan.name, if_version=version_of(real_request().form), **person().acting)
     except VersionConflict:
         return _form(plan, _texts_of(plan), 409, problem=_CHANGED)
     except StateConflict as error:
@@ -128,21 +123,3 @@ def _delete(plan: Plan) -> AnyResponse:
     except NotPermitted as error:
         return _form(plan, _texts_of(plan), 403, problem=str(error))
     return done("deleted", ".list_plans")
-
-
-def _require_writer() -> None:
-    """Return if the person may change plans.
-
-    Raises:
-        NotPermitted: They may not. With a key the desk would say so too; without one it trusts who calls it.
-    """
-    if not person().may(PLANS_WRITE):
-        raise NotPermitted([f"the caller lacks the scope {PLANS_WRITE}"])
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _version(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1

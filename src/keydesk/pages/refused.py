@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import Response
 
-from ..flask.current import real_request
+from ..keys.authority import USAGE_READ
 from ..usage import ALLOWED, Usage
 from .charts import usage_chart
-from .keys import VIEWS, bars_of
-from .people import USAGE_READ, the_desk
+from .keys import VIEWS, bars_of, chosen_view
+from .people import the_desk
 from .routes import Routes, shown
 
 _NETWORKS = 50
@@ -21,8 +21,7 @@ def add_refused(routes: Routes) -> None:
 
     @routes.add("/refused", USAGE_READ, for_all_owners=True)
     def show_refused() -> Response:
-        desk, by = the_desk(), real_request().args.get("by", "hour")
-        by = by if by in VIEWS else "hour"
+        desk, by = the_desk(), chosen_view()
         span, back, _ = VIEWS[by]
         since = desk.clock.now() - back
         known = desk.usage(since=since, span=span)

@@ -11,12 +11,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from ..errors import InvalidField, NotPermitted, StateConflict, VersionConflict
 from ..flask.current import real_request
+from ..keys.authority import KEYS_WRITE
 from ..keys.record import Key
-from .forms import fields_of, plan_choices, texts_of, texts_of_key
+from .forms import fields_of, plan_choices, texts_of, texts_of_key, version_of
 from .issuing import plans_for, secret_page
 from .keys import key_page, visible
-from .people import KEYS_WRITE, person, the_desk
-from .proof import check_proof
+from .people import person, the_desk
+from .proof import require_proof
 from .routes import Routes, done, shown
 
 OVERLAPS = (
@@ -55,7 +56,7 @@ def _add_edit(routes: Routes) -> None:
         fields, now_there = fields_of({**texts, "environment": before["environment"]}), fields_of(before)
         given = {name: value for name, value in fields.items() if value != now_there[name]}
         try:
-            desk.update(key_id, if_version=_versions(), **given, **person().acting)
+            desk.update(key_id, if_version=version_of(request.form), **given, **person().acting)
         except InvalidField as error:
             return _edit_form(key, texts, 422, errors={error.field: error.problem})
         except VersionConflict:
@@ -88,13 +89,11 @@ def _add_rotate(routes: Routes) -> None:
         if request.method == "GET":
             return _rotate_form(key, chosen)
         try:
-            unproven = check_proof()
-            if unproven:
-                raise InvalidField("proof", unproven)
+            require_proof()
             if chosen not in dict(OVERLAPS):
                 raise InvalidField("overlap", "is none of the list; choose one")
             overlap = timedelta(seconds=int(chosen))
-            issued = the_desk().rotate(key_id, overlap=overlap, if_version=_versions(), **person().acting)
+            issued = the_desk().rotate(key_id, overlap=overlap, if_version=version_of(request.form), **person().acting)
         except InvalidField as error:
             return _rotate_form(key, chosen, 422, errors={error.field: error.problem})
         except VersionConflict:
@@ -147,10 +146,8 @@ def _end(
     if real_request().method == "GET":
         return _confirm(template, key, 200, **values)
     try:
-        unproven = check_proof()
-        if unproven:
-            raise InvalidField("proof", unproven)
-        end({"if_version": _versions(), **person().acting})
+        require_proof()
+        end({"if_version": version_of(real_request().form), **person().acting})
     except InvalidField as error:
         return _confirm(template, key, 422, errors={error.field: error.problem}, **values)
     except VersionConflict:
@@ -165,15 +162,9 @@ def _act(key_id: str, what: str, act: Callable[[dict[str, Any]], object]) -> Any
     if real_request().method == "GET":  # a link that somebody kept
         return done("", ".show_key", key_id=key_id)
     try:
-        act({"if_version": _versions(), **person().acting})
+        act({"if_version": version_of(real_request().form), **person().acting})
     except VersionConflict:
         return key_page(key_id, 409, problem=_CHANGED)
     except (NotPermitted, StateConflict) as error:
         return key_page(key_id, 422, problem=str(error))
     return done(what, ".show_key", key_id=key_id)
-
-
-def _versions() -> tuple[int, ...]:
-    """Return the version of the key that the form was made for: at another one nothing is changed."""
-    text = real_request().form.get("version", "")
-    return (int(text),) if text.isascii() and text.isdigit() and len(text) < 12 else (0,)

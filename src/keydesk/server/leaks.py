@@ -20,6 +20,7 @@ from typing import Any
 from ..decision import Denied, Reason
 from ..desk import Desk
 from ..errors import InvalidField, StoreError, StoreReadOnly
+from ..keys.authority import KEYS_WRITE
 from ..keys.record import Key
 from ..keys.scopes import requirement_of
 from ..keys.secret import redact
@@ -45,7 +46,7 @@ MAX_URL_CHARACTERS = 300
 MAX_SECONDS = 25  # GitHub waits for 30
 GITHUB_ACTOR = "github secret scanning"
 ANONYMOUS_ACTOR = "leak report"
-_REVOKER = requirement_of(("keydesk:keys:write",), ())
+_REVOKER = requirement_of((KEYS_WRITE,), ())
 _FIELDS = frozenset({"secret", "url", "source"})
 _UNAVAILABLE = Denied(Reason.UNAVAILABLE)
 _OTHER = "other"

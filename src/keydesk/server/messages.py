@@ -100,6 +100,9 @@ def encoded_answer(body: bytes, status: HTTPStatus = HTTPStatus.OK) -> Answer:
 
 
 def send(answer: Answer, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Send an answer (PEP 3333), to HEAD without its body."""
+    """Send an answer (PEP 3333), to HEAD without its body.
+
+    A body is a list: anything else Granian reads piece by piece, and sends in pieces.
+    """
     start_response(answer.status_line, list(answer.headers))
-    return () if environ["REQUEST_METHOD"] == "HEAD" else (answer.body,)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 
 from ..allowances import Account
 from ..clock import Clock
@@ -151,12 +152,22 @@ class MemoryStore:
             InvalidField: The size is out of range.
         """
         check_size(size)
-        if key_id is not None and not KEY_ID.fullmatch(key_id):
-            return []
         with self._lock:
             rows = self._events[max(after, 0) :]
-        found = (row for row in rows if key_id is None or row.event.key_id == key_id)
-        return [row for row in found if owner is None or row.event.owner == owner][:size]
+        return _first_of(rows, key_id, owner, size)
+
+    def list_newest_events(
+        self, *, before: int | None = None, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """See `WritableKeyStore.list_newest_events`.
+
+        Raises:
+            InvalidField: The size is out of range.
+        """
+        check_size(size)
+        with self._lock:
+            rows = self._events[: None if before is None else max(before - 1, 0)]
+        return _first_of(reversed(rows), key_id, owner, size)
 
     def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:
         """See `KeyStore.list_feed`.
@@ -236,6 +247,13 @@ class MemoryStore:
 
     def close(self) -> None:
         """See `KeyStore.close`."""
+
+
+def _first_of(rows: Iterable[ChainedEvent], key_id: str | None, owner: str | None, size: int) -> list[ChainedEvent]:
+    if key_id is not None and not KEY_ID.fullmatch(key_id):
+        return []
+    found = (row for row in rows if key_id is None or row.event.key_id == key_id)
+    return list(islice((row for row in found if owner is None or row.event.owner == owner), size))
 
 
 class MemoryPlans:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import Engine, Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
@@ -34,9 +35,10 @@ from .reading import PreparedRead, ReadConnections, WatchedRead
 from .rows import KEY_COLUMNS, event_of, event_row, key_row, key_values, secret_row
 from .schema import chain_head, events, keys, secrets
 from .statements import (
+    FAR,
     HEAD_ID,
     ended_keys,
-    events_of,
+    events_after,
     feed_after,
     key_id_of_digests,
     key_id_of_first,
@@ -44,13 +46,14 @@ from .statements import (
     key_of_rows,
     key_under_terms,
     key_with_secrets,
+    near,
+    newest_events,
     position,
 )
 from .usage import SqlUsage, note_used
 
 _BATCH = 2000
 _PLAN_COLUMN = KEY_COLUMNS.index(keys.c.plan)
-_FAR = 2**62  # beyond every number of an event
 
 
 class SqlStore:
@@ -323,12 +326,26 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        after = max(-_FAR, min(after, _FAR))  # no database takes a number of more than 64 bits
+        return self._events(events_after(after, key_id, owner, size), key_id, size)
+
+    def list_newest_events(
+        self, *, before: int | None = None, key_id: str | None = None, owner: str | None = None, size: int = 100
+    ) -> list[ChainedEvent]:
+        """See `WritableKeyStore.list_newest_events`.
+
+        Raises:
+            InvalidField: The size is out of range.
+            StoreUnavailable: The database does not answer.
+            SchemaMismatch: The tables are not those of this version.
+        """
+        return self._events(newest_events(before, key_id, owner, size), key_id, size)
+
+    def _events(self, wanted: Select[Any], key_id: str | None, size: int) -> list[ChainedEvent]:
         check_size(size)
         if not self._prepare() or (key_id is not None and not KEY_ID.fullmatch(key_id)):
             return []
         with self._reading() as connection:
-            return [event_of(row) for row in connection.execute(events_of(key_id, owner, after, size))]
+            return [event_of(row) for row in connection.execute(wanted)]
 
     def list_feed(self, *, after: int, size: int = 100) -> list[FeedEntry]:
         """See `KeyStore.list_feed`.
@@ -338,9 +355,8 @@ class SqlStore:
             StoreUnavailable: The database does not answer.
             SchemaMismatch: The tables are not those of this version.
         """
-        after = max(-_FAR, min(after, _FAR))
         check_size(size)
-        return [FeedEntry(*row) for row in self._feed.rows(after, size, 0)] if self._prepare() else []
+        return [FeedEntry(*row) for row in self._feed.rows(near(after), size, 0)] if self._prepare() else []
 
     def position(self) -> Position:
         """See `KeyStore.position`.
@@ -377,7 +393,7 @@ class SqlStore:
         return report
 
     def _rows_to(self, last: int, progress: Callable[[int, int], None] | None) -> Iterator[ChainedEvent]:
-        after = -_FAR  # a row with a number below 1 can only have been inserted
+        after = -FAR  # a row with a number below 1 can only have been inserted
         while after < last:
             rows = self.list_events(after=after, size=MAX_PAGE)
             if not rows:

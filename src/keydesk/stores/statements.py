@@ -27,6 +27,7 @@ from .rows import AGREED_COLUMNS, KEY_COLUMNS, SECRET_COLUMNS, agreed_of, key_of
 from .schema import chain_head, events, keys, owners, plans, secrets
 
 _REPEATED_SHOWN = 100
+FAR = 2**62  # beyond every number of an event; no database takes one of more than 64 bits
 HEAD_ID = 1  # of the one row of keydesk_chain_head
 DIGEST_PLACE = len(KEY_COLUMNS) + SECRET_COLUMNS.index(secrets.c.digest)  # in a row of a key and one of its secrets
 _AGREED_PLACE = len(KEY_COLUMNS) + len(SECRET_COLUMNS)
@@ -53,9 +54,24 @@ def feed_after() -> Select[Any]:
     return later.order_by(events.c.number).limit(bindparam("size", type_=Integer)).offset(bindparam("skip", 0, Integer))
 
 
-def events_of(key_id: str | None, owner: str | None, after: int, size: int) -> Select[Any]:
+def near(number: int) -> int:
+    """Return the number of an event, or one beyond all of them that a database takes."""
+    return max(-FAR, min(number, FAR))
+
+
+def events_after(after: int, key_id: str | None, owner: str | None, size: int) -> Select[Any]:
     """Return what selects so many events of one key, of one owner or of both, with numbers above `after`."""
-    wanted = select(events).where(events.c.number > after).order_by(events.c.number).limit(size)
+    return _events_of(key_id, owner).where(events.c.number > near(after)).order_by(events.c.number).limit(size)
+
+
+def newest_events(before: int | None, key_id: str | None, owner: str | None, size: int) -> Select[Any]:
+    """Return what selects the newest of them, with numbers below `before`, the newest first."""
+    wanted = _events_of(key_id, owner).order_by(events.c.number.desc()).limit(size)
+    return wanted if before is None else wanted.where(events.c.number < near(before))
+
+
+def _events_of(key_id: str | None, owner: str | None) -> Select[Any]:
+    wanted = select(events)
     if key_id is not None:
         wanted = wanted.where(events.c.key_id == key_id)
     return wanted if owner is None else wanted.where(exactly(events.c.owner, owner))

@@ -750,6 +750,29 @@ class WritableKeyStoreContract(KeyStoreContract):
         assert store.list_events(after=7) == store.list_events(after=2**70) == []
         assert len(store.list_events(after=-(2**70))) == 7
 
+    def test_list_newest_events(self, store: WritableKeyStore) -> None:
+        keys = [new_key(owner=owner) for owner in ("acme", None, "acme")]
+        store.add(map(issued, keys))
+        for key in keys:
+            store.change(key.id, lambda k: Change(replace(k, version=2), event_of(k, KeyUpdated)))
+
+        def numbers(**given: Any) -> list[int]:
+            return [row.number for row in store.list_newest_events(**given)]
+
+        assert store.list_newest_events() == all_events(store)[::-1]
+        assert numbers(size=2) == [6, 5]
+        assert numbers(before=5, size=2) == [4, 3]
+        assert numbers(before=2**70, size=1) == [6]
+        assert numbers(before=1) == numbers(before=0) == numbers(before=-(2**70)) == []
+        assert numbers(key_id=keys[0].id) == [4, 1]
+        assert numbers(owner="acme", size=3) == [6, 4, 3]
+        assert numbers(owner="acme", before=6, key_id=keys[2].id) == [3]
+        for key_id in ODD_IDS:
+            assert numbers(key_id=key_id) == []
+        for size in (0, -1, 1001):
+            with pytest.raises(InvalidField, match="size"):
+                store.list_newest_events(size=size)
+
     def test_list_feed_tells_of_every_event(self, store: WritableKeyStore) -> None:
         """A cache drops what it reads of here, so nothing may be missing and nothing out of order."""
         keys = [new_key() for _ in range(3)]

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from keydesk.keys.authority import WRITE_SCOPE, excess, problems_of_caller
+from keydesk.keys.authority import KEYS_WRITE, excess, problems_of_caller
 from keydesk.keys.record import parse_fields
 from keydesk.keys.scopes import Scopes
 from keydesk.testing import START, new_key
 
 CALLER = {
     "name": "caller",
-    "scopes": [WRITE_SCOPE, "orders:*"],
+    "scopes": [KEYS_WRITE, "orders:*"],
     "networks": ["10.0.0.0/8"],
     "limits": ["100/minute"],
     "quotas": ["1000/day"],
@@ -94,7 +94,7 @@ def test_excess_of_a_caller_without_bounds() -> None:
         ({"owner": "acme"}, "acme", None),
         ({"owner": "acme"}, "ACME", "owner 'acme'"),
         ({"owner": "acme"}, None, "owner 'acme'"),
-        ({"scopes": Scopes(["orders:*"])}, None, WRITE_SCOPE),
+        ({"scopes": Scopes(["orders:*"])}, None, KEYS_WRITE),
         ({"scopes": Scopes(["keydesk:keys:*"])}, None, None),
         ({"revoked_at": START}, None, "revoked"),
         ({"disabled_at": START}, None, "disabled"),
@@ -102,7 +102,7 @@ def test_excess_of_a_caller_without_bounds() -> None:
     ],
 )
 def test_problems_of_caller(changes: dict[str, Any], owner: str | None, words: str | None) -> None:
-    key = new_key(**{"scopes": Scopes([WRITE_SCOPE]), **changes})
+    key = new_key(**{"scopes": Scopes([KEYS_WRITE]), **changes})
     problems = problems_of_caller(key, owner, START)
     assert len(problems) == (0 if words is None else 1)
     assert words is None or words in problems[0]

@@ -6,13 +6,14 @@ from flask import Response
 
 from ...desk import Desk
 from ...errors import AddedBefore
+from ...keys.authority import KEYS_WRITE
 from ...keys.record import Status
 from ...ports import KeyFilter
 from .keys import new_fields, once_of, shown_before
 from .models import IssuedKeyShown, IssuedKeysShown, KeyShown, NewKeys, Revocations, RevokedKeys
 from .queries import IdempotencyKey
 from .requests import caller
-from .routes import KEYS_WRITE, Routes, shown
+from .routes import Routes, shown
 
 
 def add_bulk(routes: Routes, desk: Desk) -> None:

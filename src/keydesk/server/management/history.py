@@ -5,11 +5,12 @@ from __future__ import annotations
 from flask import Response
 
 from ...desk import Desk
+from ...keys.authority import EVENTS_READ, USAGE_READ
 from ...usage import Span
 from .models import EventPage, UsageShown
 from .queries import AllUsageQuery, EventQuery, KeyPath, UsageQuery
 from .requests import caller, decode_number, encode_number
-from .routes import EVENTS_READ, USAGE_READ, Routes, shown, visible
+from .routes import Routes, shown, visible
 
 _NOBODYS = " "  # no owner is called that
 

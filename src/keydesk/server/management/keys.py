@@ -10,6 +10,7 @@ from flask import Response
 from ...desk import Desk
 from ...errors import AddedBefore, StateConflict
 from ...flask.current import real_request
+from ...keys.authority import KEYS_READ, KEYS_WRITE
 from ...keys.record import IssuedKey, Key, Status
 from ...ports import Once, Page
 from .models import (
@@ -23,8 +24,8 @@ from .models import (
     Rotation,
 )
 from .queries import IdempotencyKey, IfMatch, KeyPath, KeyQuery
-from .requests import caller, fingerprint
-from .routes import KEYS_READ, KEYS_WRITE, Routes, changed, etag, shown, visible
+from .requests import caller
+from .routes import Routes, changed, etag, shown, visible
 
 DONE_BEFORE = (
     "This request was done before, and this is what came of it. Its secret was shown then and is not kept: where it "
@@ -123,8 +124,7 @@ def once_of(desk: Desk, header: IdempotencyKey, by: Key) -> Once | None:
     if header.idempotency_key is None:
         return None
     request = real_request()
-    asked = fingerprint(request.path, request.get_json())
-    return Once(caller=by.id, name=fingerprint(header.idempotency_key), request=asked, at=desk.clock.now())
+    return Once.of(by.id, header.idempotency_key, [request.path, request.get_json()], desk.clock.now())
 
 
 def made_before(desk: Desk, before: AddedBefore) -> list[Key]:

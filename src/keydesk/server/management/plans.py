@@ -8,10 +8,11 @@ from flask import Response
 
 from ...desk import Desk
 from ...errors import PlanNotFound
+from ...keys.authority import PLANS_WRITE
 from .models import NamedPlanGiven, PlanFieldsGiven, PlanPage, PlanShown
 from .queries import IfMatch, PlanPath, PlanQuery, Preconditions
 from .requests import caller, decode_name, encode_name
-from .routes import ANY_PLANS, PLANS_WRITE, Routes, etag, shown
+from .routes import ANY_PLANS, Routes, etag, shown
 
 
 def add_plans(routes: Routes, desk: Desk) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -101,11 +100,6 @@ def caller() -> Key:
     allowed = find_allowed(real_request())
     assert allowed is not None  # every view of the API stands behind a guard
     return allowed.key
-
-
-def fingerprint(*parts: Any) -> str:
-    """Return the SHA-256 of JSON values, in hex: the same for the same values, however they were written."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def decode_number(cursor: str | None) -> int:

@@ -13,17 +13,13 @@ from pydantic import BaseModel
 from ...desk import Desk
 from ...errors import KeyNotFound, NotPermitted
 from ...flask.extension import Keydesk
+from ...keys.authority import KEYS_READ, KEYS_WRITE, PLANS_WRITE
 from ...keys.record import Key
 from .requests import caller
 
 V = TypeVar("V", bound=Callable[..., Any])
 T = TypeVar("T")
 
-KEYS_READ = "keydesk:keys:read"
-KEYS_WRITE = "keydesk:keys:write"
-USAGE_READ = "keydesk:usage:read"
-EVENTS_READ = "keydesk:events:read"
-PLANS_WRITE = "keydesk:plans:write"
 ANY_PLANS = (KEYS_READ, KEYS_WRITE, PLANS_WRITE)
 
 ETAG = {"ETag": {"description": "Its version, for `If-Match`.", "schema": {"type": "string"}}}
