@@ -19,7 +19,7 @@ import pytest
 from keydesk import open_desk
 from keydesk.limiting.failover import RETRY_SECONDS
 from keydesk.limiting.nodes import ANSWER_SECONDS
-from keydesk.limiting.sqlite import PAUSE_SECONDS, PAUSES
+from keydesk.limiting.sqlite import WAIT_SECONDS
 
 from ..servers import Server, Valkey
 from .conftest import upgraded
@@ -154,7 +154,7 @@ def test_valkey_started_again_at_once_with_nothing(own_server: Callable[[str], S
     assert stage.statuses("free") == {200}
 
 
-LOCKED_SECONDS = 2 * PAUSES * PAUSE_SECONDS  # what the pauses of a take come to, and as much for what is in between
+LOCKED_SECONDS = 2 * WAIT_SECONDS  # of a request, and of the one that it waited for
 
 
 @pytest.mark.parametrize("policy", ["open", "closed"])

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from sqlalchemy import create_engine, make_url, text
 
 from keydesk import open_desk
 from keydesk.build import SQLITE_STALENESS_SECONDS, STALENESS_SECONDS
+from keydesk.usage import ALLOWED
 
+from ..server.serving import served
 from .serving import Service, granian, gunicorn, serving
 
 SERVERS = {
@@ -46,14 +49,27 @@ def _threads(service: Service) -> list[int]:
     return [len(os.listdir(f"/proc/{pid}/task")) for pid in service.workers]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres", "server"])
 @pytest.mark.parametrize("name", SERVERS)
-def test_server(name: str, kind: str, new_database: Callable[[str], str], tmp_path: Path) -> None:
-    url = new_database(kind)
+def test_server(
+    name: str, kind: str, new_database: Callable[[str], str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On a file, on two servers, and on a server of ours."""
+    url, settings = new_database("sqlite" if kind == "server" else kind), dict[str, str]()
     desk = open_desk({"KEYDESK_STORE": url})
-    issued = desk.issue(name="client", scopes=["orders:read"])
+    issued = desk.issue(name="client", scopes=["orders:read"], limits=["100000/hour"])
     staleness = SQLITE_STALENESS_SECONDS if kind == "sqlite" else STALENESS_SECONDS
-    with serving(tmp_path, url, SERVERS[name], workers=2, warm=issued.secret if "preload" in name else "") as service:
+    warm = issued.secret if "preload" in name else ""
+    with ExitStack() as stack:
+        if kind == "postgres":
+            settings["KEYDESK_LIMITER"] = request.getfixturevalue("valkey").url()
+        if kind == "server":
+            settings["KEYDESK_SERVER_KEY"] = desk.issue(
+                name="application", scopes=["keydesk:sync", "keydesk:keys:read"]
+            ).secret
+            (tmp_path / "server").mkdir()
+            url = stack.enter_context(served(tmp_path / "server", {"KEYDESK_STORE": url})).url
+        service = stack.enter_context(serving(tmp_path, url, SERVERS[name], workers=2, warm=warm, settings=settings))
         assert len(set(service.workers)) == 2
         for line in service.lines:
             assert line.get("/orders", issued.secret).status == 200
@@ -63,7 +79,8 @@ def test_server(name: str, kind: str, new_database: Callable[[str], str], tmp_pa
                 assert line.get("/", issued.secret).status == 200
                 decided = json.loads(line.get("/decision", issued.secret).body)
                 assert decided == {"pid": line.worker, "allowed": True, "reason": None, "name": "client"}
-        assert max(_threads(service)) <= THREADS[name]
+        looking_up = kind != "sqlite" and "gevent" in name  # names, which gevent does in a thread
+        assert max(_threads(service)) <= THREADS[name] + looking_up
         if kind == "postgres":
             _check_connections(url, service, preloaded="preload" in name)
         newer = desk.rotate(issued.key.id)
@@ -78,6 +95,9 @@ def test_server(name: str, kind: str, new_database: Callable[[str], str], tmp_pa
         for line in service.lines:
             for secret in (issued.secret, newer.secret):
                 assert (line.get("/", secret).status, line.get("/", secret).reason) == (401, "revoked")
+    used = desk.usage(issued.key.id).totals()
+    assert used[ALLOWED] >= 2 * 41
+    assert used["revoked"] >= 2
     assert desk.check_chain().problem is None
     desk.close()
 

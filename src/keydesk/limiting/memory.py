@@ -91,8 +91,9 @@ class MemoryLimiter:
             if others and not taken.violated and not test:  # what nothing is taken from is not kept
                 for turns, subject, counter in others:
                     turns.keep(subject, counter)
-            for pool, credits_ in zip(pools, held, strict=True) if pools else ():
-                self._credits[pool.seconds].keep(pool.subject, credits_)
+            if pools:
+                for pool, credits_ in zip(pools, held, strict=True):
+                    self._credits[pool.seconds].keep(pool.subject, credits_)
             return taken
 
     def _held(self, pools: Sequence[Pool]) -> list[int]:

@@ -11,26 +11,26 @@ import random
 import sqlite3
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..claims import Claim, Pool, Taken
-from ..clock import Clock
+from ..clock import Clock, SystemClock
 from ..decision import Check
 from ..errors import LimiterUnavailable
 from ..forks import at_fork
 from ..private_files import make_private
-from .window import NUMBERS, SLOTS, STEP_MICROSECONDS, Counter, has_ended, new_counter, settle
+from .ledger import Ledger, counter_of, end_of, pack, unpack
+from .window import new_counter, settle
 
 PAUSE_SECONDS = 0.0005  # on average, before the file is asked for again while another worker has it
-PAUSES = 2000  # so a request waits for about a second, and then the limiter counts as not answering
+WAIT_SECONDS = 1.0  # the longest a request does so, and then the limiter counts as not answering
 TURN_SECONDS = 2.0  # in which whoever has the turn has given up, where the file is not to be had
 _SWEEP_EVERY = 64  # takes
 _SWEPT_AT_ONCE = 128  # entries that are looked at then: twice as many as can have come
-MOST_UNUSED = 64  # counters of a subject, of limits that a request does not name: other workers' and former ones
 
 _BUSY = "other workers had the limiter's file for a second; set KEYDESK_LIMITER to a server"
 _MAKING = threading.Lock()  # nobody waits for anything while they hold it
@@ -44,9 +44,12 @@ _TABLES = (
     "began_at INTEGER NOT NULL)",
 )
 
+# One statement is a transaction of its own, and takes half as long as the same in four. It holds the file from its
+# beginning, so both functions see what the time is after that.
+_IN_PLACE = "UPDATE counters SET ends_at = later_of(ends_at), packed = taken_from(packed) WHERE subject = ?"
+
 _SUBJECT = attrgetter("subject")
-_SIZE = 1 + NUMBERS  # of what is kept of a counter: the seconds of its window, and then itself
-Ledger: TypeAlias = "dict[int, Counter]"  # all counters of a subject, by the length of the window
+_monotonic = SystemClock().monotonic  # for waits of this world, in tests too
 
 
 class SqliteLimiter:
@@ -63,7 +66,7 @@ class SqliteLimiter:
         self.path = path
         self._clock = clock
         self._idle: sqlite3.Cursor | None = None  # of the one connection; a new one for each statement costs
-        self._began_at: int | None = None  # of the clock of this machine's start, by the time of day; microseconds
+        self._row = _Row(clock.monotonic, 0)
         self._turn: threading.Lock | None = None  # of this process to take
         self._failure: LimiterUnavailable | None = None  # the last
         self._takes = 0
@@ -113,9 +116,11 @@ class SqliteLimiter:
     def _take_in_turn(self, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool) -> Taken:
         cursor, self._idle = self._idle or self._open(), None
         try:
-            _begin(cursor)
-            taken = self._take(cursor, claims, pools, cost, test)
-            cursor.execute("COMMIT")
+            taken = None if pools or test else self._take_in_place(cursor, claims, cost)
+            if taken is None:
+                _begin(cursor)
+                taken = self._take(cursor, claims, pools, cost, test)
+                cursor.execute("COMMIT")
         except BaseException as error:
             cursor.connection.close()  # and with it ends the transaction
             if isinstance(error, sqlite3.Error):
@@ -126,25 +131,48 @@ class SqliteLimiter:
         self._idle = cursor
         return taken
 
+    def _take_in_place(self, cursor: sqlite3.Cursor, claims: Sequence[Claim], cost: int) -> Taken | None:
+        """Take from the counters of one subject, where that is all there is to do and another worker is not at it.
+
+        Returns:
+            What became of it; None where nothing was tried, or the subject has no counters yet.
+        """
+        if not claims or (self._takes + 1) % _SWEEP_EVERY == 0:
+            return None
+        subject = claims[0][1]
+        for claim in claims:
+            if claim[1] != subject:
+                return None
+        row = self._row
+        row.claims, row.cost, row.now, row.taken, row.error = claims, cost, None, None, None
+        try:
+            cursor.execute(_IN_PLACE, (subject,))
+        except sqlite3.Error as error:
+            if isinstance(row.error, TypeError | ValueError | OverflowError):
+                raise LimiterUnavailable(self._changed()) from None
+            if row.error is not None:  # such as one that a handler of signals raised
+                raise row.error from None
+            if row.taken is None and _is_busy(error):
+                return None
+            if row.taken is None or not row.taken.violated:
+                raise
+        if row.taken is not None:
+            self._takes += 1
+        return row.taken
+
     def _take(
         self, cursor: sqlite3.Cursor, claims: Sequence[Claim], pools: Sequence[Pool], cost: int, test: bool
     ) -> Taken:
-        now = self._now()  # not before it is this worker's turn, or another would be further on already
+        now = self._row.time()  # not before it is this worker's turn, or another would be further on already
         ledgers = self._ledgers(cursor, claims) if claims else {}
-        counters = []
-        for _, subject, _, seconds in claims:
-            counter = ledgers[subject].get(seconds)
-            if counter is None:
-                counter = ledgers[subject][seconds] = new_counter()
-            counters.append(counter)
+        counters = [counter_of(ledgers[subject], seconds) for _, subject, _, seconds in claims]
         held = self._held(cursor, pools) if pools else []
         taken = settle(claims, counters, pools, held, now=now, cost=cost, test=test)
         if claims and not taken.violated and not test:
             rows: list[Any] = []
             for subject, ledger in ledgers.items():
-                if len(ledger) > len(claims):
-                    _drop_unused(ledger, claims, now)
-                rows += (subject, now + max(ledger, default=0) * STEP_MICROSECONDS * SLOTS, _packed(ledger))
+                packed = pack(ledger, claims, now)
+                rows += (subject, end_of(max(ledger, default=0), now), packed)
             cursor.execute(_put("counters", "packed", len(ledgers)), rows)
         if pools:
             rows = []
@@ -156,15 +184,11 @@ class SqliteLimiter:
             self._sweep(cursor, now)
         return taken
 
-    def _now(self) -> int:
-        assert self._began_at is not None
-        return self._began_at + round(self._clock.monotonic() * 1_000_000)
-
     def _ledgers(self, cursor: sqlite3.Cursor, claims: Sequence[Claim]) -> dict[str, Ledger]:
         subjects = tuple(dict.fromkeys(map(_SUBJECT, claims)))
         found = cursor.execute(_find("counters", "packed", len(subjects)), subjects).fetchone()
         try:
-            return dict(zip(subjects, map(_unpacked, found)))  # noqa: B905 - `strict` takes as long again
+            return dict(zip(subjects, map(unpack, found)))  # noqa: B905 - `strict` takes as long again
         except (TypeError, ValueError):
             raise LimiterUnavailable(self._changed()) from None
 
@@ -211,7 +235,9 @@ class SqliteLimiter:
             row = (machine, round(self._clock.now().timestamp() * 1_000_000) - monotonic)
             cursor.execute("INSERT OR REPLACE INTO start VALUES (1, ?, ?)", row)
         cursor.execute("COMMIT")
-        self._began_at = row[1]
+        self._row = _Row(self._clock.monotonic, row[1])
+        cursor.connection.create_function("taken_from", 1, self._row.taken_from)
+        cursor.connection.create_function("later_of", 1, self._row.later_of)
 
     def _machine(self) -> str:
         """Return what names this start of the machine: from another, durations of the clock mean something else."""
@@ -249,41 +275,64 @@ class SqliteLimiter:
             cursor.connection.close()
 
 
-def _unpacked(packed: bytes | None) -> Ledger:
-    """Return the counters of a subject from one text: each behind the seconds of its window.
+class _Row:
+    """The counters of one subject, while SQLite writes them: it calls this in the middle of its statement.
 
-    Raises:
-        TypeError, ValueError: It is no such text.
+    It knows no connection, which holds it: the two would keep each other.
+
+    Attributes:
+        claims, cost: What is to be taken.
+        now: When, once it is being taken.
+        taken: What became of it; None before.
+        error: Why nothing did. SQLite says only that there was something.
     """
-    ledger: Ledger = {}
-    if packed is not None:
-        numbers = array("I", packed)
-        for at in range(0, len(numbers), _SIZE):
-            ledger[numbers[at]] = numbers[at + 1 : at + _SIZE]
-        if len(numbers) % _SIZE or 0 in ledger:
-            raise ValueError
-    return ledger
 
+    def __init__(self, monotonic: Callable[[], float], began_at: int) -> None:
+        self._monotonic = monotonic
+        self._began_at = began_at  # of the clock of this machine's start, by the time of day; microseconds
+        self.claims: Sequence[Claim] = ()
+        self.cost = 1
+        self.now: int | None = None
+        self.taken: Taken | None = None
+        self.error: BaseException | None = None
 
-def _packed(ledger: Ledger) -> array[int]:
-    numbers = array("I")
-    for seconds, counter in ledger.items():
-        numbers.append(seconds)
-        numbers.extend(counter)
-    return numbers
+    def time(self) -> int:
+        """Return the time of all workers, in microseconds."""
+        return self._began_at + round(self._monotonic() * 1_000_000)
 
+    def taken_from(self, packed: bytes) -> array[int]:
+        """Return the counters after the take.
 
-def _drop_unused(ledger: Ledger, claims: Sequence[Claim], now: int) -> None:
-    """Drop the counters of windows that no limit of today has: all that have ended, and of the others the first.
+        Raises:
+            sqlite3.Error: A limit refuses. SQLite takes the statement back, as after any other error.
+            TypeError, ValueError, OverflowError: What stands in the row was not written by a limiter.
+        """
+        try:
+            claims, now = self.claims, self._now()
+            ledger = unpack(packed)
+            counters = [counter_of(ledger, seconds) for _, _, _, seconds in claims]
+            self.taken = settle(claims, counters, (), [], now=now, cost=self.cost, test=False)
+            written = pack(ledger, claims, now)
+        except BaseException as error:
+            self.error = error
+            raise
+        if self.taken.violated:
+            raise sqlite3.Error
+        return written
 
-    Who changes the limits of a key over and over would otherwise make its row ever longer, and each take slower.
-    """
-    for seconds in {claim.window_seconds for claim in claims}.intersection(ledger):
-        ledger[seconds] = ledger.pop(seconds)  # what is used now comes last
-    for seconds in [seconds for seconds, counter in ledger.items() if has_ended(counter, seconds, now)]:
-        del ledger[seconds]
-    for seconds in list(ledger)[: max(0, len(ledger) - len(claims) - MOST_UNUSED)]:
-        del ledger[seconds]
+    def later_of(self, ends_at: int) -> int:
+        """Return when the last of the counters will have ended, those included that are not taken from."""
+        try:
+            return max(ends_at, end_of(max(seconds for _, _, _, seconds in self.claims), self._now()))
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _now(self) -> int:
+        now = self.now
+        if now is None:
+            now = self.now = self.time()
+        return now
 
 
 @cache
@@ -313,18 +362,25 @@ def _begin(cursor: sqlite3.Cursor) -> None:
 def _patiently(cursor: sqlite3.Cursor, statement: str) -> None:
     """Execute a statement, again and again for a second while others have the file.
 
-    SQLite's own waiting grows to a tenth of a second a time, while others come and go within microseconds.
+    SQLite's own waiting grows to a tenth of a second a time, while others come and go within microseconds. It is the
+    clock that ends it: on a busy machine each pause lasts longer.
 
     Raises:
         LimiterUnavailable: They still have it.
     """
-    for _ in range(PAUSES):
+    end = _monotonic() + WAIT_SECONDS
+    while _monotonic() < end:
         try:
             cursor.execute(statement)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if not _is_busy(error):
                 raise
             threading.Event().wait(random.uniform(0, 2 * PAUSE_SECONDS))  # noqa: S311 - so that no two keep step
         else:
             return
     raise LimiterUnavailable(_BUSY)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Return whether another worker has the file."""
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

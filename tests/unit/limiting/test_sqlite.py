@@ -11,12 +11,16 @@ from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from keydesk.errors import LimiterUnavailable
 from keydesk.limiting import sqlite
+from keydesk.limiting.ledger import MOST_UNUSED
 from keydesk.limiting.sqlite import SqliteLimiter
 from keydesk.testing import ManualClock
 from keydesk.testing.limiters import claim, credits_of
@@ -112,6 +116,40 @@ def test_refused_and_tested_requests_write_nothing(limiter: SqliteLimiter, path:
         assert connection.execute("SELECT count(*) FROM counters").fetchone() == (0,)
 
 
+def test_refused_request_of_a_subject_that_is_counted_writes_nothing(limiter: SqliteLimiter, path: Path) -> None:
+    limiter.take([claim(5)])
+    with closing(sqlite3.connect(path)) as connection:
+        before = connection.execute("SELECT * FROM counters").fetchall(), path.with_name("limits.db-wal").stat().st_size
+        for cost in (5, 6):
+            assert limiter.take([claim(5)], cost=cost).violated
+        after = connection.execute("SELECT * FROM counters").fetchall(), path.with_name("limits.db-wal").stat().st_size
+    assert before == after
+    assert limiter.take([claim(5)], cost=4).standings[0].remaining == 0
+
+
+def test_request_that_is_broken_off_in_the_middle_takes_nothing(
+    limiter: SqliteLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler of signals raises wherever the thread is, and what it raises is not to be lost in SQLite."""
+    limiter.take([claim(5)])
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite, "settle", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            limiter.take([claim(5)])
+    assert limiter.take([claim(5)]).standings[0].remaining == 3
+
+
+def test_counter_of_a_long_window_is_kept_where_only_a_short_one_is_used(
+    limiter: SqliteLimiter, path: Path, clock: ManualClock
+) -> None:
+    limiter.take([claim(5, 60), claim(100, 3600)])
+    for _ in range(64):
+        clock.advance(20)
+        limiter.take([claim(5, 60)])
+        limiter.take([claim(1, 60, "other")])
+    assert limiter.take([claim(100, 3600)], test=True).standings[0].remaining == 99
+
+
 def test_counter_takes_at_most_256_bytes(limiter: SqliteLimiter, path: Path) -> None:
     limiter.take([claim(5)])
     with closing(sqlite3.connect(path)) as connection:
@@ -121,12 +159,15 @@ def test_counter_takes_at_most_256_bytes(limiter: SqliteLimiter, path: Path) -> 
 def test_worker_that_keeps_the_file_to_itself(
     limiter: SqliteLimiter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "PAUSES", 3)
+    """The clock ends the waiting, however long each pause comes to be on a busy machine."""
     limiter.take([claim(5)])
+    times = count(0, sqlite.WAIT_SECONDS / 3)
+    monkeypatch.setattr(sqlite, "_monotonic", lambda: next(times))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LimiterUnavailable, match="other workers had the limiter's file"):
             limiter.take([claim(5)])
+    assert next(times) <= 2 * sqlite.WAIT_SECONDS
     assert limiter.take([claim(5)]).standings[0].remaining == 3
 
 
@@ -148,16 +189,16 @@ def _first_and_second(limiter: SqliteLimiter, end: Callable[[], None]) -> list[B
     """Let a thread take while another one has its turn, which comes to an end as said; return how they fared."""
     turn = _Turn()
     limiter._turn = turn  # type: ignore[assignment]
-    taking, now = threading.Event(), limiter._now
+    taking, take_in_turn = threading.Event(), limiter._take_in_place
 
-    def wait_until_awaited() -> int:
+    def wait_until_awaited(*request: Any) -> Any:
         taking.set()
         if not turn.waited_for.is_set():
             assert turn.waited_for.wait(10)
             end()
-        return now()
+        return take_in_turn(*request)
 
-    limiter._now = wait_until_awaited  # type: ignore[method-assign]
+    limiter._take_in_place = wait_until_awaited  # type: ignore[method-assign]
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(limiter.take, [claim(5)])
         assert taking.wait(10)
@@ -291,9 +332,9 @@ def test_row_of_a_subject_does_not_grow_with_each_limit_it_had(limiter: SqliteLi
             limiter.take([first], cost=0)  # a limit that is in use is kept
     with closing(sqlite3.connect(path)) as connection:
         ((length,),) = connection.execute("SELECT length(packed) FROM counters").fetchall()
-    assert length <= 148 * (sqlite.MOST_UNUSED + 1)
+    assert length <= 148 * (MOST_UNUSED + 1)
     assert limiter.take([first]).standings[0].remaining == 3
-    many = [claim(5, seconds) for seconds in range(60, 60 + 2 * sqlite.MOST_UNUSED)]
+    many = [claim(5, seconds) for seconds in range(60, 60 + 2 * MOST_UNUSED)]
     for remaining in (4, 3):
         assert {each.remaining for each in limiter.take(many).standings} == {remaining}
 
