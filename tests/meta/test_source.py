@@ -162,6 +162,7 @@ CANNOT_BE = {
     "flask/extension.py:Keydesk.optional": {"InvalidField"},  # asks for nothing
     "flask/extension.py:Keydesk.public": {"InvalidField"},
     "server/app.py:create_app": {"InvalidField"},
+    "server/app.py:create_worker": {"InvalidField"},
     "stores/sql.py:SqlStore.check_chain": {"InvalidField"},  # asks for pages of the right size
 }
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..servers import Server, ServerMissing, halt, wait_until
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples" / "gateways"
+EXAMPLES, OPERATION = ROOT / "examples" / "gateways", ROOT / "examples" / "operation"
 GATEWAY, KEYDESK, BACKEND = "8000", "8080", "5000"  # in the files
 CLIENT = "127.0.0.2"  # the address that clients call from; a gateway has another
 REQUEST_SECONDS = 20.0  # what takes longer has no answer
@@ -159,13 +159,16 @@ class Gateway(Server):
         if found is None:
             raise ServerMissing(f"{self.program} is not installed; on Debian: apt-get install {self.package}")
         self.found = found
-        ports = self._ports | {GATEWAY: str(self.port)}
-        pattern = re.compile("|".join(rf"(?<=:){port}\b" for port in ports))
         for file in self.files:
-            text = (EXAMPLES / file).read_text()
             to = self.folder / file
             to.parent.mkdir(exist_ok=True)
-            to.write_text(pattern.sub(lambda match: ports[match[0]], text))
+            to.write_text(self.text_of(file))
+
+    def text_of(self, file: str) -> str:
+        """Return what stands in a file of the example, with our ports."""
+        ports = self._ports | {GATEWAY: str(self.port)}
+        pattern = re.compile("|".join(rf"(?<=:){port}\b" for port in ports))
+        return pattern.sub(lambda match: ports[match[0]], (EXAMPLES / file).read_text())
 
     def try_connect(self) -> None:
         assert ask(self.port).status == 401
@@ -197,6 +200,28 @@ class Nginx(Gateway):
 
     def command(self) -> list[str]:
         return [self.found, *self.arguments]
+
+
+class Balancer(Nginx):
+    """nginx with the file of examples/operation, before two servers of Keydesk.
+
+    Args:
+        first, second: Their ports.
+    """
+
+    def __init__(self, first: int, second: int) -> None:
+        self._places = {"first:8080": f"127.0.0.1:{first}", "second:8080": f"127.0.0.1:{second}"}
+        Server.__init__(self)
+
+    def text_of(self, file: str) -> str:
+        text = (OPERATION / file).read_text()
+        for there, here in {**self._places, "listen 8000;": f"listen 127.0.0.1:{self.port};"}.items():
+            assert text.count(there) == 1
+            text = text.replace(there, here)
+        return text
+
+    def try_connect(self) -> None:
+        assert ask(self.port, "/healthz").status == 200
 
 
 class Caddy(Gateway):

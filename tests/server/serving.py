@@ -54,9 +54,9 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def served(folder: Path, settings: Mapping[str, str], *options: str) -> Iterator[Served]:
+def served(folder: Path, settings: Mapping[str, str], *options: str, port: int | None = None) -> Iterator[Served]:
     """Run the server until the end of the block, at the latest; nothing it writes may be a traceback."""
-    port, log = free_port(), folder / "server.log"
+    port, log = port or free_port(), folder / "server.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
             [sys.executable, "-c", "from keydesk.cli import main; main()", "serve", "--port", str(port), *options],

@@ -25,10 +25,28 @@ class _Slow:
         return b"x" * size
 
 
-def _reader(bodies: Bodies, stream: object, key: str | None) -> Callable[[], bytes]:
+def _reader(bodies: Bodies, stream: object, key: str | None, *, of_application: bool = False) -> Callable[[], bytes]:
     found = {"wsgi.input": stream, KEY_ID: key}
-    bodies.guard(found)
+    bodies.guard(found, of_application=of_application)
     return lambda: found["wsgi.input"].read(3)  # type: ignore[union-attr,no-any-return]
+
+
+def test_applications_have_turns_of_their_own(clock: ManualClock) -> None:
+    """A caller whose key is revoked while it holds all others does not keep an application from hearing of that."""
+    bodies = Bodies(clock)
+    slow = [_Slow() for _ in range(MOST_WITH_KEY)]
+    threads = [threading.Thread(target=_reader(bodies, stream, "key_1")) for stream in slow]
+    for thread, stream in zip(threads, slow, strict=True):
+        thread.start()
+        assert stream.begun.wait(10)
+    clock.advance(PATIENCE_SECONDS * 2)
+    ready = _Slow()
+    ready.go.set()
+    assert _reader(bodies, ready, "key_2", of_application=True)() == b"xxx"
+    for stream in slow:
+        stream.go.set()
+    for thread in threads:
+        thread.join(10)
 
 
 @pytest.mark.parametrize(("most", "key"), [(MOST_WITH_KEY, "key_1"), (MOST_WITHOUT_KEY, None)])

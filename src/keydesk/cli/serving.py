@@ -20,9 +20,10 @@ from .demo_life import fill
 from .issuing import find_administrator, make_administrator
 from .presence import existing_desk
 
-APPLICATION = "keydesk.server:create_app"
+APPLICATION = "keydesk.server.app:create_worker"
 # What a thread waits for: the store for a key that is not known, the limiter, and callers who send their bodies slowly.
-# For the last no more than four of them wait; see server/bodies.py.
+# For the last no more than four of them wait; see server/bodies.py. Those with nothing to wait for rest; see
+# server/crew.py.
 THREADS = 8
 HEADER_SECONDS = 10
 MAX_HEADER_BYTES = 65_536

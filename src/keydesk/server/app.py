@@ -17,7 +17,7 @@ from ..decision import Allowed, Denied
 from ..desk import Desk
 from ..environment import read_environment
 from ..flask.signals import key_accepted, key_denied
-from ..settings import Settings, problems_of_server, survey_settings
+from ..settings import Given, Settings, problems_of_server, survey_settings
 from ..usage import ALLOWED
 from ..web.credentials import CredentialReader
 from ..web.responses import Answers, problem_answer
@@ -25,6 +25,7 @@ from .access_log import KEY_ID, AccessLog
 from .admin import PERSON, make_admin
 from .authz import ForwardAuth
 from .bodies import Bodies
+from .crew import Crew
 from .deciding import Decider
 from .forwarded import ClientAddresses
 from .leaks import Leaks
@@ -46,12 +47,17 @@ _FAILED = problem_answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "This wen
 class Server:
     """The server of one desk. Any number of threads may call it.
 
+    Args:
+        desk, settings: Whose, and which.
+        crew: The threads that answer, where the server underneath starts several at once.
+
     Attributes:
         desk: Whose keys it verifies and manages.
     """
 
-    def __init__(self, desk: Desk, settings: Settings) -> None:
+    def __init__(self, desk: Desk, settings: Settings, crew: Crew | None = None) -> None:
         self.desk = desk
+        self._crew = crew
         self._monotonic = desk.clock.monotonic
         credentials = CredentialReader(header=settings.header, query_parameter=None)
         answers = Answers(realm=settings.realm, header=settings.header)
@@ -104,20 +110,23 @@ class Server:
         if log is not None:
             start_response = log.listening(environ, start_response)
         if door != "authz":  # which reads none
-            self._bodies.guard(environ)
+            self._bodies.guard(environ, of_application=door == "sync")
         try:
             body = application(environ, start_response)
         except ServiceUnavailable:
             start_response(BUSY.status_line, list(BUSY.headers))
-            body = (BUSY.body,)
+            body = [BUSY.body]
         except Exception:
             logger.exception("A request to the server went wrong")
             start_response(_FAILED.status_line, list(_FAILED.headers))
-            body = (_FAILED.body,)
-        took = self._monotonic() - began
+            body = [_FAILED.body]
+        ended = self._monotonic()
+        took = ended - began
         self._metrics.time(door, took)
         if log is not None:
             log.write(environ, took)
+        if door == "authz" and self._crew is not None:
+            return self._crew.sending(body, ended, took)
         return body
 
     def _manage(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -155,7 +164,20 @@ def create_app(settings: Mapping[str, Any] | None = None, *, clock: Clock | None
     Raises:
         SettingsError: Settings cannot be used, or there is no pepper. All problems are in it, each with its fix.
     """
-    given = read_environment() if settings is None else settings
-    read, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
-    problems += problems_of_server(read)
-    return Server(build_desk(read, problems=problems, clock=clock), read)
+    return Server(*_built(read_environment() if settings is None else settings, clock))
+
+
+def create_worker() -> Server:
+    """Return the server of the settings in the environment, for a process that answers with several threads.
+
+    Raises:
+        SettingsError: As of `create_app`.
+    """
+    desk, settings = _built(read_environment())
+    return Server(desk, settings, Crew(desk.clock))
+
+
+def _built(given: Mapping[str, Any] | Given, clock: Clock | None = None) -> tuple[Desk, Settings]:
+    settings, problems = survey_settings(given, default_store=STAND_ALONE_STORE)
+    problems += problems_of_server(settings)
+    return build_desk(settings, problems=problems, clock=clock), settings

@@ -100,7 +100,7 @@ class ForwardAuth:
             notice = expiry_notice(decision, self._now())
             headers += (notice,) if notice else ()
         start_response("200 OK", headers)
-        return ()
+        return []
 
 
 def _refuse(environ: dict[str, Any], start_response: Any, answer: Answer, nginx: bool) -> Iterable[bytes]:
@@ -111,7 +111,7 @@ def _refuse(environ: dict[str, Any], start_response: Any, answer: Answer, nginx:
         if answer.status < 500 and answer.status not in _PASSED_BY_NGINX:
             status_line = "403 Forbidden"
     start_response(status_line, headers)
-    return () if environ["REQUEST_METHOD"] == "HEAD" else (answer.body,)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
 
 def _read(query: str) -> Requirement:

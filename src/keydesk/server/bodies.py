@@ -17,6 +17,7 @@ from .access_log import KEY_ID
 
 MOST_WITH_KEY = 3
 MOST_WITHOUT_KEY = 1
+MOST_OF_APPLICATIONS = 2  # whoever holds the others keeps no application from hearing of a revoke
 PATIENCE_SECONDS = 0.25  # how long a body waits for its turn, while turns do end
 
 
@@ -58,27 +59,29 @@ class Bodies:
     def __init__(self, clock: Clock) -> None:
         self._with_key = Turns(MOST_WITH_KEY, clock)
         self._without_key = Turns(MOST_WITHOUT_KEY, clock)
+        self._of_applications = Turns(MOST_OF_APPLICATIONS, clock)
 
-    def guard(self, environ: dict[str, Any]) -> None:
+    def guard(self, environ: dict[str, Any], *, of_application: bool = False) -> None:
         """Have the body of a request read in turn."""
-        environ["wsgi.input"] = _Body(self, environ)
+        environ["wsgi.input"] = _Body(self, environ, self._of_applications if of_application else self._with_key)
 
-    def read(self, environ: dict[str, Any], stream: Any, size: int) -> bytes:
+    def read(self, environ: dict[str, Any], with_key: Turns, stream: Any, size: int) -> bytes:
         """Read, as a caller who was verified by now or as one who was not.
 
         Raises:
             ServiceUnavailable: Too many are sending their bodies slowly.
         """
-        turns = self._without_key if environ.get(KEY_ID) is None else self._with_key
+        turns = self._without_key if environ.get(KEY_ID) is None else with_key
         return turns.read(stream, size)
 
 
 class _Body:
     """What applications read from (PEP 3333), as far as ours do."""
 
-    def __init__(self, bodies: Bodies, environ: dict[str, Any]) -> None:
+    def __init__(self, bodies: Bodies, environ: dict[str, Any], with_key: Turns) -> None:
         self._bodies, self._environ, self._stream = bodies, environ, environ["wsgi.input"]
+        self._with_key = with_key
 
     def read(self, size: int = -1) -> bytes:
         """Read; see `Bodies.read`."""
-        return self._bodies.read(self._environ, self._stream, size)
+        return self._bodies.read(self._environ, self._with_key, self._stream, size)

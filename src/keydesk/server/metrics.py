@@ -89,7 +89,7 @@ class Metrics:
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         body: bytes = encode(self._registry)
         start_response("200 OK", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
-        return () if environ["REQUEST_METHOD"] == "HEAD" else (body,)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _totals(self) -> list[int]:
         self._slots[_LIMITER_FAILURES] = getattr(self._desk.limiter, "failures", 0)

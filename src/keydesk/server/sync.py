@@ -21,6 +21,7 @@ from ..decision import Denied
 from ..desk import Desk
 from ..errors import InvalidField, LimiterUnavailable, StoreError, StoreUnavailable
 from ..events import QuotaReached
+from ..keys.authority import KEYS_READ, USAGE_READ
 from ..keys.limits import MAX_CHARACTERS, MAX_LIMIT_COUNT, MAX_WINDOW_SECONDS, Period, parse_quota
 from ..keys.networks import UNKNOWN_NETWORK
 from ..keys.plans import OwnerTerms, Plan
@@ -39,8 +40,8 @@ A = TypeVar("A")
 
 _SYNC = "keydesk:sync"
 _CALLER = requirement_of((_SYNC,), ())
-_READER_OF_KEYS = requirement_of((_SYNC, "keydesk:keys:read"), ())
-_READER_OF_USAGE = requirement_of((_SYNC, "keydesk:usage:read"), ())
+_READER_OF_KEYS = requirement_of((_SYNC, KEYS_READ), ())
+_READER_OF_USAGE = requirement_of((_SYNC, USAGE_READ), ())
 _OWNED = problem_answer(
     HTTPStatus.FORBIDDEN,
     "not_permitted",
@@ -160,17 +161,21 @@ class Sync:
     def _entries(
         self, counts: Iterable[tuple[Span, datetime, H, str, int]]
     ) -> dict[tuple[Span, datetime, H, str], int]:
-        """Return counts by what was counted.
+        """Return counts by what was counted. Those of a clock that was ahead are of now: the others come with them.
 
         Raises:
-            InvalidField: A beginning is none, or has yet to come.
+            InvalidField: A beginning is none.
         """
+        now = self._desk.clock.now()
         entries: dict[tuple[Span, datetime, H, str], int] = {}
         for span, at, first, second, count in counts:
-            start_at = self._past(at)
+            start_at = as_utc("body", at)
             if span.start_of(start_at) != start_at:
                 raise InvalidField("body", f"names a moment at which no {span} begins")
-            entries[span, start_at, first, second] = count
+            if start_at > now + CLOCK_TOLERANCE:
+                start_at = span.start_of(now)
+            entry = (span, start_at, first, second)
+            entries[entry] = entries.get(entry, 0) + count
         return entries
 
     def _past(self, moment: datetime) -> datetime:
