@@ -75,7 +75,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 def test_run_measures_every_row(page):
     path, run = page
     assert run.returncode in (0, 1), run.stderr
-    assert run.stderr == ""
+    # On a busy machine Valkey may not answer in time: the servers say so, and the harness leaves that run out.
+    assert [line for line in run.stderr.splitlines() if not line.startswith("Keydesk's limiter ")] == []
     first_cells = re.findall(r"^\| (.+?) \|", path.read_text(), re.MULTILINE)
     assert [row for row in ROWS if row not in first_cells] == []
     assert all(row in run.stdout for row in ROWS)

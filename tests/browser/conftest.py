@@ -91,9 +91,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield from make_site(tmp_path, life=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """The browser, once for each worker."""
+    """The browser. It is ended before other tests come: its loop runs in their thread, where no other one may then."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         (pytest.fail if ALL_REQUIRED else pytest.skip)("chromium is not installed: apt install chromium")
